@@ -1,0 +1,65 @@
+# Every target prepares what it needs: `make demo` and `make test` work in a fresh clone.
+#
+# Where pip's default torch is a build for GPUs and none is wanted, point it at PyTorch's CPU index:
+#   make setup PIP_TORCH_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+
+VENV ?= .venv
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do command -v $$python && break; done)
+PIP = $(VENV)/bin/python -m pip
+PIP_TORCH_ARGS ?=
+PYTEST_ARGS ?=
+STAMP = $(VENV)/.installed
+
+# One thread a process is fastest where several work side by side, as services and tests do.
+export OMP_NUM_THREADS ?= 1
+export VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fix typecheck proto proto-check bench check train-people clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## Make .venv with everything in it (PIP_TORCH_ARGS chooses another torch)
+
+# One resolve for everything: torch installed by itself, or by another package's needs, would be
+# another build.
+$(STAMP): pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --disable-pip-version-check --quiet $(PIP_TORCH_ARGS) -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Ask 200 questions about made-up people, with and without their memories
+	@mkdir -p build
+	$(VENV)/bin/memory3 demo --output-file build/demo.json
+
+test: $(STAMP) ## Run all tests (PYTEST_ARGS chooses fewer)
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## Check style and formatting; `make fix` mends most of it
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+fix: $(STAMP) ## Mend what lint finds
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+typecheck: $(STAMP) ## Check types
+	$(VENV)/bin/mypy
+
+proto: $(STAMP) ## Generate memory3/v1 from proto/
+	scripts/generate-proto
+
+proto-check: $(STAMP) ## Lint proto/ and check that memory3/v1 is what it generates
+	scripts/check-proto
+
+bench: $(STAMP) ## Measure speed and sizes
+	$(VENV)/bin/python -m benchmarks
+
+check: lint typecheck proto-check test ## All that must hold before a change goes in
+
+train-people: $(STAMP) ## Train checkpoints/people again
+	$(VENV)/bin/python -m memory3_trainer people --out checkpoints/people
+
+clean: ## Remove build outputs and caches; keeps .venv
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
