@@ -1,0 +1,25 @@
+"""memory3: explicit memory for language models.
+
+``import memory3`` loads nothing heavy; the two clients are imported when they are first named.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memory3.aio_client import AsyncClient
+    from memory3.client import Client
+
+__version__ = "0.1.0"
+
+__all__ = ["AsyncClient", "Client", "__version__"]
+
+_HOMES = {"AsyncClient": "memory3.aio_client", "Client": "memory3.client"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

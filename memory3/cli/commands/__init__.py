@@ -1,0 +1,1 @@
+"""One module for each command, each an entry point of ``memory3.commands`` with a typer ``app``."""

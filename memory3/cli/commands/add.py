@@ -1,0 +1,178 @@
+"""``memory3 add``: files become references of a bank."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memory3.cli.examples import examples
+from memory3.cli.options import DEFAULT_BANK, BankOption, Output, OutputOption, RetrieverOption
+
+if TYPE_CHECKING:
+    from memory3.client import Client
+    from memory3.ingest.ingest import IngestReport, ProgressCallback
+
+app = typer.Typer(add_completion=False)
+
+_SHOWN_SKIPS = 20
+_EXIT_INTERRUPTED = 130
+
+
+@app.command(
+    rich_help_panel="Knowledge",
+    epilog=examples(
+        "memory3 add README.md docs/",
+        'memory3 add -b papers "papers/**/*.pdf"',
+        'memory3 add data/ --include "*.jsonl" --text-field body -o json',
+    ),
+)
+def add(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH",
+            help="Files, folders and globs: .txt .md .rst .html .json .jsonl .csv .pdf",
+        ),
+    ],
+    bank: BankOption = DEFAULT_BANK,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="In folders, take only files that match; repeatable."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="In folders, leave out what matches; repeatable."),
+    ] = None,
+    text_field: Annotated[
+        str | None,
+        typer.Option(help="The field with the text of JSON and CSV records.", show_default="text"),
+    ] = None,
+    title_field: Annotated[
+        str | None, typer.Option(help="The field with their title.", show_default="title")
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace/--keep-old", help="Remove what changed files no longer contain, or keep it."
+        ),
+    ] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if anything was skipped.")
+    ] = False,
+    retriever: RetrieverOption = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds for each batch.", show_default="600")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Add files to a bank, which is made if there is none of that name.
+
+    Repeat it at any time: nothing is added twice, changed files replace theirs.
+    Ctrl-C leaves what is durable.
+    """
+    from memory3.cli.failures import tell
+    from memory3.cli.output import print_json
+    from memory3.client import Client
+    from memory3.errors import Memory3Error
+    from memory3.ingest.find import Selection, find_files
+    from memory3.ingest.ingest import Ingestion, IngestOptions
+
+    files = list(find_files(paths, Selection(include or (), exclude or ())))
+    with Client(retriever=retriever, timeout=timeout) as client:
+        options = IngestOptions(
+            replace=replace,
+            fresh=_make_bank(client, bank),
+            text_field=text_field,
+            title_field=title_field,
+        )
+        failure: Memory3Error | None = None
+        with _progress(len(files)) as on_progress:
+            ingestion = Ingestion(client, bank, options, on_progress)
+            try:
+                ingestion.run(files)
+            except Memory3Error as error:
+                failure = error
+    report = ingestion.report
+    if output is Output.JSON:
+        print_json(report)
+    else:
+        _print_report(report, len(files))
+    if failure is not None:
+        tell(failure)
+        raise typer.Exit(1)
+    if report.interrupted:
+        raise typer.Exit(_EXIT_INTERRUPTED)
+    if report.skipped and (strict or not report.num_documents):
+        raise typer.Exit(1)
+
+
+def _make_bank(client: Client, bank: str) -> bool:
+    """Make the bank if there is none; whether it was made."""
+    from memory3.errors import AlreadyExistsError, NotFoundError
+
+    try:
+        client.get_bank(bank)
+        return False
+    except NotFoundError:
+        try:
+            client.create_bank(bank)
+            return True
+        except AlreadyExistsError:
+            # Somebody else was quicker.
+            return False
+
+
+@contextmanager
+def _progress(num_files: int) -> Iterator[ProgressCallback]:
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("files"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[references]} references"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("files", total=num_files, references=0)
+
+        def on_progress(report: IngestReport) -> None:
+            whole = {skip.source for skip in report.skipped if "#" not in skip.source}
+            references = report.num_added + report.num_existing
+            done = min(num_files, report.num_files + len(whole))
+            progress.update(task, completed=done, references=references)
+
+        yield on_progress
+
+
+def _print_report(report: IngestReport, num_files: int) -> None:
+    from memory3.ingest.files import SUFFIXES
+
+    if report.interrupted:
+        print(f"interrupted after {report.num_files} of {num_files} files; this much is durable:")
+    print(
+        f"{report.num_added} references added, {report.num_existing} there already, "
+        f"{report.num_removed} removed, from {report.num_documents} documents "
+        f"in {report.num_files} files (bank {report.bank})"
+    )
+    if not report.skipped:
+        return
+    counts = Counter(skip.reason for skip in report.skipped)
+    totals = ", ".join(f"{number} {reason}" for reason, number in counts.most_common())
+    print(f"skipped {len(report.skipped)}: {totals}", file=sys.stderr)
+    if "UNKNOWN_SUFFIX" in counts:
+        print(f"  known suffixes: {' '.join(SUFFIXES)}", file=sys.stderr)
+    for skip in report.skipped[:_SHOWN_SKIPS]:
+        print(f"  {skip.source}: {skip.message}", file=sys.stderr)
+    if len(report.skipped) > _SHOWN_SKIPS:
+        more = len(report.skipped) - _SHOWN_SKIPS
+        print(f"  and {more} more: see them all with --output json", file=sys.stderr)

@@ -1,0 +1,222 @@
+"""``memory3 bank``: make, look at, copy and remove banks."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memory3.cli.examples import examples
+from memory3.cli.options import Output, OutputOption, RetrieverOption, TimeoutOption
+
+if TYPE_CHECKING:
+    from memory3.sdk.banks import Bank
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Make, look at, copy and remove banks of memories.",
+    rich_help_panel="Knowledge",
+)
+
+NameArgument = Annotated[str, typer.Argument(metavar="BANK", help="The name of the bank.")]
+
+
+def _facts(bank: Bank) -> dict[str, object]:
+    from memory3.cli.output import size_text
+
+    facts: dict[str, object] = {
+        "bank": bank.name,
+        "description": bank.description or None,
+        "index": bank.index,
+        "codec": bank.codec,
+        "write policy": bank.write_policy,
+        "embedder": f"{bank.embedder} ({bank.dimensions} dimensions)",
+        "checkpoint": bank.checkpoint_digest,
+        "created": bank.create_time,
+        "revision": bank.revision,
+    }
+    if bank.statistics is not None:
+        counted = bank.statistics
+        facts |= {
+            "references": counted.num_references,
+            "memories": counted.num_memories,
+            "sources": counted.num_sources,
+            "memory size": size_text(counted.memory_bytes),
+            "disk size": size_text(counted.disk_bytes),
+        }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+@app.command(
+    epilog=examples(
+        "memory3 bank create docs", "memory3 bank create papers --index hnsw --codec int8 --lazy"
+    )
+)
+def create(
+    name: NameArgument,
+    index: Annotated[str, typer.Option(help="exact, hnsw or a plugin's name.")] = "",
+    codec: Annotated[str, typer.Option(help="raw, int8 or a plugin's name.")] = "",
+    lazy: Annotated[
+        bool, typer.Option("--lazy", help="Write memories at the first retrieval, not on adding.")
+    ] = False,
+    description: Annotated[str, typer.Option(help="For people.")] = "",
+    retriever: RetrieverOption = None,
+    timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make an empty bank."""
+    from memory3.cli.output import emit
+    from memory3.client import Client
+
+    with Client(retriever=retriever, timeout=timeout) as client:
+        bank = client.create_bank(
+            name,
+            index=index,
+            codec=codec,
+            write_policy="lazy" if lazy else "eager",
+            description=description,
+        )
+    emit(output, bank, _facts(bank))
+
+
+@app.command("list", epilog=examples("memory3 bank list", "memory3 bank list -o json"))
+def list_(
+    retriever: RetrieverOption = None,
+    timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List all banks."""
+    from memory3.cli.output import print_json, print_table
+    from memory3.client import Client
+
+    with Client(retriever=retriever, timeout=timeout) as client:
+        banks = list(client.list_banks())
+    if output is Output.JSON:
+        print_json(banks)
+        return
+    print_table(
+        ["bank", "index", "codec", "policy", ">references", "checkpoint", "description"],
+        (
+            (
+                bank.name,
+                bank.index,
+                bank.codec,
+                bank.write_policy,
+                bank.statistics.num_references if bank.statistics is not None else None,
+                bank.checkpoint_digest[:12],
+                bank.description,
+            )
+            for bank in banks
+        ),
+    )
+
+
+@app.command(epilog=examples("memory3 bank info docs"))
+def info(
+    name: NameArgument,
+    retriever: RetrieverOption = None,
+    timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Describe one bank: its checkpoint, its options, what is in it."""
+    from memory3.cli.output import emit
+    from memory3.client import Client
+
+    with Client(retriever=retriever, timeout=timeout) as client:
+        bank = client.get_bank(name)
+    emit(output, bank, _facts(bank))
+
+
+@app.command(
+    epilog=examples("memory3 bank delete docs", "memory3 bank delete docs --yes --missing-ok")
+)
+def delete(
+    name: NameArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    missing_ok: Annotated[
+        bool, typer.Option("--missing-ok", help="Succeed if there is no such bank.")
+    ] = False,
+    retriever: RetrieverOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Remove a bank with everything in it."""
+    from memory3.client import Client
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("nobody to ask here: give --yes to delete", param_hint="--yes")
+        typer.confirm(f"Delete bank {name} with everything in it?", abort=True)
+    with Client(retriever=retriever, timeout=timeout) as client:
+        client.delete_bank(name, allow_missing=missing_ok)
+
+
+@app.command(epilog=examples("memory3 bank verify docs"))
+def verify(
+    name: NameArgument,
+    retriever: RetrieverOption = None,
+    timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Read everything in a bank and report what does not agree; exit 1 if anything does not."""
+    from memory3.cli.output import print_json, print_table
+    from memory3.client import Client
+
+    with Client(retriever=retriever, timeout=timeout) as client:
+        report = client.verify_bank(name)
+    if output is Output.JSON:
+        print_json(report)
+    elif report.problems:
+        rows = (
+            (problem.reference_id, problem.reason, problem.message) for problem in report.problems
+        )
+        print_table(["reference", "reason", "message"], rows)
+    else:
+        print(f"{report.num_checked} references checked, no problems")
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=examples("memory3 bank snapshot docs --id docs-monday"))
+def snapshot(
+    name: NameArgument,
+    id_: Annotated[
+        str, typer.Option("--id", help="The snapshot's id; made of name and revision if empty.")
+    ] = "",
+    retriever: RetrieverOption = None,
+    timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Write a consistent copy of a bank into the retriever's snapshot folder."""
+    from memory3.cli.output import emit, size_text
+    from memory3.client import Client
+
+    with Client(retriever=retriever, timeout=timeout) as client:
+        taken = client.snapshot_bank(name, id_)
+    facts = {
+        "snapshot": taken.id,
+        "bank": taken.bank,
+        "revision": taken.revision,
+        "size": size_text(taken.size_bytes),
+        "sha256": taken.sha256,
+        "checkpoint": taken.checkpoint_digest,
+    }
+    emit(output, taken, facts)
+
+
+@app.command(epilog=examples("memory3 bank restore docs-monday docs-again"))
+def restore(
+    snapshot_id: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="The snapshot's id.")],
+    name: Annotated[str, typer.Argument(metavar="BANK", help="The bank to make of it.")],
+    retriever: RetrieverOption = None,
+    timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make a new bank from a snapshot."""
+    from memory3.cli.output import emit
+    from memory3.client import Client
+
+    with Client(retriever=retriever, timeout=timeout) as client:
+        bank = client.restore_bank(snapshot_id, name)
+    emit(output, bank, _facts(bank))

@@ -1,0 +1,149 @@
+"""``memory3 up``: the three services on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memory3.cli.examples import examples
+from memory3.cli.options import Output, OutputOption
+
+if TYPE_CHECKING:
+    import threading
+
+    from memory3.launcher import LocalServices
+
+app = typer.Typer(add_completion=False)
+
+_POLL_S = 0.3
+
+
+@app.command(
+    rich_help_panel="Services",
+    epilog=examples(
+        "memory3 up",
+        "memory3 up --checkpoint checkpoints/people --data ./banks",
+        "memory3 up --random-ports -o json",
+    ),
+)
+def up(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MEMORY3_CHECKPOINT",
+            metavar="DIR",
+            help="The checkpoint that all services load.",
+            show_default="checkpoints/people",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MEMORY3_DATA",
+            metavar="DIR",
+            help="Where banks are kept.",
+            show_default="~/.local/share/memory3",
+        ),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MEMORY3_STATE",
+            metavar="DIR",
+            help="Where logs are kept.",
+            show_default="~/.local/state/memory3",
+        ),
+    ] = None,
+    cache: Annotated[
+        str, typer.Option(help="local, or redis://HOST:PORT/DB to share memories.")
+    ] = "local",
+    decoder_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 7300,
+    retriever_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 7301,
+    encoder_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 7302,
+    random_ports: Annotated[
+        bool, typer.Option("--random-ports", help="Free ports for all three.")
+    ] = False,
+    ready_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds until all must be ready.")
+    ] = 120,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Run encoder, retriever and decoder on this machine until Ctrl-C or SIGTERM.
+
+    If one dies, the others are stopped and the end of its log is shown.
+    Settings of single services are read from MEMORY3_ENCODER_*,
+    MEMORY3_RETRIEVER_* and MEMORY3_DECODER_*.
+    """
+    from memory3.cli.places import data_folder, default_checkpoint, state_folder
+    from memory3.launcher import LaunchOptions, LocalServices
+
+    ports = (decoder_port, retriever_port, encoder_port) if not random_ports else (0, 0, 0)
+    options = LaunchOptions(
+        checkpoint=checkpoint or default_checkpoint(),
+        data=data or data_folder(),
+        state=state or state_folder(),
+        ports={"decoder": ports[0], "retriever": ports[1], "encoder": ports[2]},
+        cache=cache,
+    )
+    _run(LocalServices(options), ready_timeout, output)
+
+
+def _run(services: LocalServices, ready_timeout: float, output: Output) -> None:
+    leave = _stop_on_signal(services)
+    print("starting the services ...", file=sys.stderr)
+    try:
+        services.start()
+        services.wait_ready(ready_timeout, leave)
+        if not leave.is_set():
+            _print_ready(services, output)
+        while not leave.wait(_POLL_S):
+            services.check()
+    finally:
+        print("stopping the services ...", file=sys.stderr)
+        exit_codes = services.stop()
+    if any(exit_codes.values()):
+        unclean = ", ".join(f"{name} with {code}" for name, code in exit_codes.items() if code)
+        print(f"not all ended cleanly: {unclean}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _stop_on_signal(services: LocalServices) -> threading.Event:
+    """An event that the first signal sets; the second ends the services at once."""
+    import signal
+    import threading
+    from types import FrameType
+
+    leave = threading.Event()
+
+    def on_signal(_: int, __: FrameType | None) -> None:
+        if leave.is_set():
+            services.kill()
+        leave.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    return leave
+
+
+def _print_ready(services: LocalServices, output: Output) -> None:
+    from memory3.cli.output import print_json
+    from memory3.sdk.addresses import DEFAULT_ADDRESSES
+
+    if output is Output.JSON:
+        folders = {"data": services.options.data, "logs": services.options.state}
+        print_json({"addresses": services.addresses, **folders})
+        sys.stdout.flush()
+        return
+    print("memory3 is ready")
+    for name, address in services.addresses.items():
+        print(f"  {name:<9}  {address}")
+    print(f"  banks      {services.options.data}")
+    print(f"  logs       {services.options.state}")
+    if services.addresses != DEFAULT_ADDRESSES:
+        print("in other terminals:")
+        for name, address in services.addresses.items():
+            print(f"  export MEMORY3_{name.upper()}={address}")
+    print("Ctrl-C stops all three", flush=True)

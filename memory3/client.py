@@ -1,0 +1,203 @@
+"""The Python SDK. Three lines in a notebook, with `memory3 up` running beside it:
+
+    import memory3
+    client = memory3.Client(); client.create_bank("docs"); client.add("docs", "Ada lives in Turin.")
+    client.ask("Where does Ada live?", bank="docs").text
+
+``Client`` waits, ``AsyncClient`` (``memory3.aio_client``) is awaited; both have the same methods,
+written once in ``memory3.sdk``. Errors are those of ``memory3.errors``. This module must not build
+requests or read responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+
+from memory3.aio_client import AsyncClient
+from memory3.rpc.channel import connect
+from memory3.rpc.context import call_metadata
+from memory3.sdk import bank_calls, decoder_calls, reference_calls
+from memory3.sdk.addresses import Stubs, address_of, as_method
+from memory3.sdk.batch_streams import WINDOW, BatchStream
+from memory3.sdk.call import Batched, Endpoint, Events, Folded, Paged, Unary
+from memory3.sdk.references import Document, Reference
+
+__all__ = ["AsyncClient", "Client", "Document", "Reference"]
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+ItemT = TypeVar("ItemT")
+
+
+def _unary(build: Callable[P, Unary[ResultT]]) -> Callable[Concatenate[Client, P], ResultT]:
+    return as_method(build, lambda client, call: client._run_unary(call))
+
+
+def _folded(build: Callable[P, Folded[ResultT]]) -> Callable[Concatenate[Client, P], ResultT]:
+    return as_method(build, lambda client, call: client._run_folded(call))
+
+
+def _events(
+    build: Callable[P, Events[ItemT]],
+) -> Callable[Concatenate[Client, P], Iterator[ItemT]]:
+    return as_method(build, lambda client, call: client._run_events(call))
+
+
+def _paged(build: Callable[P, Paged[ItemT]]) -> Callable[Concatenate[Client, P], Iterator[ItemT]]:
+    return as_method(build, lambda client, call: client._run_paged(call))
+
+
+def _batched(
+    build: Callable[P, Batched[ItemT, ResultT]],
+) -> Callable[Concatenate[Client, P], ResultT]:
+    return as_method(build, lambda client, call: client._run_batched(call))
+
+
+class Client:
+    """Talks to the three services and waits for their answers; safe to share between threads.
+
+    Connects when a method first needs a service. Close it, or use it in a ``with`` block.
+
+    Args:
+        decoder: ``HOST:PORT``; None reads MEMORY3_DECODER, else ``127.0.0.1:7300``.
+        retriever: ``HOST:PORT``; None reads MEMORY3_RETRIEVER, else ``127.0.0.1:7301``.
+        encoder: ``HOST:PORT``; None reads MEMORY3_ENCODER, else ``127.0.0.1:7302``.
+        timeout: Seconds for each call that is not given its own; None for each method's default.
+        credentials: For TLS; None for plaintext.
+
+    Raises:
+        InvalidArgumentError: An address is not ``HOST:PORT``.
+    """
+
+    def __init__(
+        self,
+        decoder: str | None = None,
+        retriever: str | None = None,
+        encoder: str | None = None,
+        *,
+        timeout: float | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self._stubs = Stubs(
+            {
+                "decoder": address_of("decoder", decoder),
+                "retriever": address_of("retriever", retriever),
+                "encoder": address_of("encoder", encoder),
+            },
+            lambda target: connect(target, credentials=credentials),
+        )
+
+    create_bank = _unary(bank_calls.create_bank)
+    get_bank = _unary(bank_calls.get_bank)
+    list_banks = _paged(bank_calls.list_banks)
+    delete_bank = _unary(bank_calls.delete_bank)
+    verify_bank = _unary(bank_calls.verify_bank)
+    snapshot_bank = _unary(bank_calls.snapshot_bank)
+    restore_bank = _unary(bank_calls.restore_bank)
+    add = _batched(reference_calls.add)
+    add_references = _batched(reference_calls.add_references)
+    get_reference = _unary(reference_calls.get_reference)
+    list_references = _paged(reference_calls.list_references)
+    delete_references = _unary(reference_calls.delete_references)
+    search = _unary(reference_calls.search)
+    search_many = _unary(reference_calls.search_many)
+    retrieve = _folded(reference_calls.retrieve)
+    retriever_info = _unary(bank_calls.retriever_info)
+    generate = _folded(decoder_calls.generate)
+    stream = _events(decoder_calls.stream)
+    ask = _folded(decoder_calls.ask)
+    score = _unary(decoder_calls.score)
+    tokenize = _unary(decoder_calls.tokenize)
+    detokenize = _unary(decoder_calls.detokenize)
+    decoder_info = _unary(decoder_calls.decoder_info)
+    embed = _unary(decoder_calls.embed)
+    encoder_info = _unary(decoder_calls.encoder_info)
+
+    def close(self) -> None:
+        """Close the connections; the client cannot be used after."""
+        for channel in self._stubs.close():
+            channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self, endpoint: Endpoint, request: Any, timeout: float | None) -> Any:
+        method = self._stubs.method(endpoint)
+        seconds = timeout or self.timeout or endpoint.default_timeout
+        return method(request, timeout=seconds, metadata=call_metadata())
+
+    @contextmanager
+    def _errors(self, endpoint: Endpoint) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise self._stubs.error(endpoint, error) from error
+
+    def _run_unary(self, call: Unary[ResultT]) -> ResultT:
+        with self._errors(call.endpoint):
+            response = self._start(call.endpoint, call.request, call.timeout)
+        return call.convert(response)
+
+    def _run_events(self, call: Events[ItemT]) -> Iterator[ItemT]:
+        responses = self._start(call.endpoint, call.request, call.timeout)
+        return self._read_events(call, responses)
+
+    def _read_events(self, call: Events[ItemT], responses: Any) -> Iterator[ItemT]:
+        try:
+            with self._errors(call.endpoint):
+                for response in responses:
+                    item = call.convert(response)
+                    if item is not None:
+                        yield item
+        finally:
+            responses.cancel()
+
+    def _run_folded(self, call: Folded[ResultT]) -> ResultT:
+        fold = call.new_fold()
+        responses = self._start(call.endpoint, call.request, call.timeout)
+        try:
+            with self._errors(call.endpoint):
+                for response in responses:
+                    fold.feed(response)
+        finally:
+            responses.cancel()
+        return fold.result()
+
+    def _run_paged(self, call: Paged[ItemT]) -> Iterator[ItemT]:
+        request = call.request
+        while True:
+            with self._errors(call.endpoint):
+                response = self._start(call.endpoint, request, call.timeout)
+            yield from call.items(response)
+            if not response.next_page_token:
+                return
+            request.page_token = response.next_page_token
+
+    def _run_batched(self, call: Batched[ItemT, ResultT]) -> ResultT:
+        timeout = call.timeout or self.timeout or call.endpoint.default_timeout
+        collected: list[ItemT] = []
+        with BatchStream(self._stubs.method(call.endpoint), timeout) as sending:
+
+            def receive() -> None:
+                with self._errors(call.endpoint):
+                    response = sending.receive()
+                items = call.items(response)
+                collected.extend(items)
+                if call.on_durable is not None:
+                    call.on_durable(items)
+
+            for request in call.requests:
+                if sending.num_waiting >= WINDOW:
+                    receive()
+                sending.send(request)
+            while sending.num_waiting:
+                receive()
+        return call.collect(collected)

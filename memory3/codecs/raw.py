@@ -1,0 +1,36 @@
+"""bfloat16 as it is: 2 bytes a value, the paper's uncompressed form (paper §5)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from memory3.codecs.base import Codec, Shape
+
+
+class RawCodec(Codec):
+    """bfloat16 values one after the other."""
+
+    name = "raw"
+    dtype_name = "bfloat16"
+
+    def encode(self, key_values: Tensor) -> bytes:
+        """See `Codec.encode`."""
+        rounded = key_values.detach().to(torch.bfloat16)
+        self.check_values(rounded, torch.finfo(torch.bfloat16).max)
+        bits = rounded.cpu().contiguous().view(torch.int16)
+        return bits.numpy().astype("<i2", copy=False).tobytes()
+
+    def decode(
+        self, payload: bytes, shape: Shape, *, dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
+        """See `Codec.decode`."""
+        self.check_size(payload, shape)
+        bits = torch.frombuffer(bytearray(payload), dtype=torch.int16)
+        return bits.view(torch.bfloat16).view(shape).to(device=device, dtype=dtype)
+
+    def payload_bytes(self, shape: Shape) -> int:
+        """See `Codec.payload_bytes`."""
+        return 2 * math.prod(shape)

@@ -1,0 +1,1 @@
+"""Turning files into documents: finding, reading, parsing, cutting and sending them."""

@@ -1,0 +1,153 @@
+"""One service as a process: started with its log in a file, asked for its health, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from memory3.launcher import guard
+from memory3.launcher.errors import ServiceStoppedError
+from memory3.rpc.channel import connect
+from memory3.rpc.health import READINESS
+
+_TAIL_LINES: Final = 15
+_TAIL_BYTES: Final = 16 * 2**10
+
+
+class ServiceProcess:
+    """A service that runs, or ran.
+
+    The process is in a group of its own, so that Ctrl-C in a terminal reaches the launcher alone,
+    and gets SIGTERM from the kernel when the thread that started it ends.
+
+    Args:
+        name: The service's short name.
+        command: The command without the Python interpreter.
+        address: Where it listens.
+        log_path: The file for its output; one of an earlier run is kept beside it as ``.1``.
+        environment: Variables on top of this process's own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        address: str,
+        log_path: Path,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self.command = tuple(command)
+        self.address = address
+        self.log_path = log_path
+        self._environment = dict(environment)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, from the start on."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process ended with; None while it runs or before it was started."""
+        return None if self._process is None else self._process.poll()
+
+    def start(self) -> None:
+        """Start the process; it is not ready yet."""
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        if self.log_path.exists():
+            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        guarded = [sys.executable, "-S", "-E", guard.__file__, str(os.getpid()), sys.executable]
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*guarded, *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
+                process_group=0,
+            )
+
+    def is_ready(self, timeout_s: float = 1.0) -> bool:
+        """Whether the service says that work may be sent to it.
+
+        Raises:
+            ServiceStoppedError: The process has ended.
+        """
+        self.check_running()
+        with connect(self.address, retries=False) as channel:
+            request = health_pb2.HealthCheckRequest(service=READINESS)
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            try:
+                answer = stub.Check(request, timeout=timeout_s)
+            except grpc.RpcError:
+                return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def check_running(self) -> None:
+        """Do nothing while the process runs.
+
+        Raises:
+            ServiceStoppedError: It has ended, with its exit code and the end of its log.
+        """
+        code = self.exit_code
+        if code is not None:
+            how = (
+                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            )
+            raise ServiceStoppedError(
+                f"the {self.name} {how}\n{self.log_tail()}",
+                field=self.name,
+                remedy=f"the whole log is in {self.log_path}",
+                metadata={"exit_code": str(code)},
+            )
+
+    def log_tail(self) -> str:
+        """The last lines of the log."""
+        try:
+            with self.log_path.open("rb") as log:
+                log.seek(max(0, self.log_path.stat().st_size - _TAIL_BYTES))
+                lines = log.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            lines = []
+        return "\n".join(f"  | {line}" for line in lines[-_TAIL_LINES:] or ["(its log is empty)"])
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process, if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def stop(self, grace_s: float) -> int | None:
+        """Ask the process to finish and leave; kill it if it does not.
+
+        Args:
+            grace_s: Seconds that it may take.
+
+        Returns:
+            Its exit code; None if it was never started.
+        """
+        if self._process is None:
+            return None
+        self.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._process.wait()
+
+    def kill(self) -> None:
+        """End the process at once, as a crash would."""
+        self.send_signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()

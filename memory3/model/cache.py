@@ -1,0 +1,206 @@
+"""The static KV cache of the decoder: one row of columns per slot.
+
+Source: architecture of the decoder after paper §4. A memory layer has the columns
+`[sinks | memory slots | separator + context]`, the other layers lack the memory slots, so that
+attaching memories is one copy in place and decoding stays one attention of static shape.
+Shapes: S slots, B slots of a step, K KV heads, P sinks, M memory columns, N context columns,
+C = P + M + N columns, D head dim, R references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from memory3.errors import InvalidArgumentError
+from memory3.memory.tensors import MemoryTensors
+
+if TYPE_CHECKING:
+    from memory3.model.transformer import Transformer
+
+
+class SlotCache:
+    """Keys and values of S sequences.
+
+    Attributes:
+        lengths: Context tokens stored in each slot, separator included, int64 [S].
+        context_length: Context columns, one more than the tokens a slot can hold.
+        num_references: Memories that fit into a slot.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        *,
+        num_slots: int,
+        context_length: int | None = None,
+        num_references: int | None = None,
+    ) -> None:
+        config = model.config
+        device, dtype = model.device, model.dtype
+        _check_sizes(num_slots, context_length, num_references)
+        self.num_slots = num_slots
+        self.context_length = context_length or config.context_length
+        self.num_references = (
+            config.memory.references_per_chunk if num_references is None else num_references
+        )
+        self.tokens_kept = config.memory.tokens_kept
+        self.memory_shape = config.memory_shape
+        self.num_memory_layers = config.memory.num_memory_layers
+        self.num_sinks = len(config.prefix_ids)
+        self.num_memory_columns = self.num_references * self.tokens_kept
+        self.memory_columns = slice(self.num_sinks, self.num_sinks + self.num_memory_columns)
+        self.lengths = torch.zeros(num_slots, dtype=torch.int64, device=device)
+        self.memory_mask = torch.zeros(
+            num_slots, self.num_memory_columns, dtype=torch.bool, device=device
+        )
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        for index in range(config.num_layers):
+            columns = self.context_start(index) + self.context_length + 1
+            shape = (num_slots, config.num_kv_heads, columns, config.head_dim)
+            self._keys.append(torch.zeros(shape, dtype=dtype, device=device))
+            self._values.append(torch.zeros(shape, dtype=dtype, device=device))
+        self._write_sinks(model)
+
+    def context_start(self, layer: int) -> int:
+        """The column of the separator in a layer."""
+        memory = self.num_memory_columns if layer < self.num_memory_layers else 0
+        return self.num_sinks + memory
+
+    def attach(self, slot: int, memories: Sequence[MemoryTensors]) -> None:
+        """Put memories in the place of those a slot holds; none clears it.
+
+        Raises:
+            InvalidArgumentError: More memories than fit, or one with another shape.
+        """
+        self.check_memories(memories, "memories")
+        self.memory_mask[slot] = False
+        if not memories:
+            return
+        kept, stop = self.tokens_kept, self.num_sinks + len(memories) * self.tokens_kept
+        keys = torch.cat([m.keys for m in memories], dim=2)  # [L_m, K, R*kept, D]
+        values = torch.cat([m.values for m in memories], dim=2)
+        for layer in range(self.num_memory_layers):
+            self._keys[layer][slot, :, self.num_sinks : stop] = keys[layer]
+            self._values[layer][slot, :, self.num_sinks : stop] = values[layer]
+        for place, memory in enumerate(memories):
+            self.memory_mask[slot, place * kept : place * kept + memory.num_kept] = True
+
+    def check_memories(self, memories: Sequence[MemoryTensors], field: str) -> None:
+        """Refuse memories that a slot cannot hold.
+
+        Raises:
+            InvalidArgumentError: More memories than fit, or one with another shape.
+        """
+        if len(memories) > self.num_references:
+            raise InvalidArgumentError(
+                f"{len(memories)} memories do not fit into {self.num_references}",
+                field=field,
+                remedy="attach fewer, or make the cache with a larger num_references",
+            )
+        layers, _, heads, kept, width = self.memory_shape
+        for place, memory in enumerate(memories):
+            shapes = {tuple(memory.keys.shape), tuple(memory.values.shape)}
+            if shapes != {(layers, heads, kept, width)} or not 0 < memory.num_kept <= kept:
+                raise InvalidArgumentError(
+                    f"a memory of shape {sorted(shapes)} with {memory.num_kept} tokens does not"
+                    f" fit columns of shape {(layers, heads, kept, width)}",
+                    field=f"{field}[{place}]",
+                    remedy="write it with the checkpoint that reads it",
+                )
+
+    def release(self, slot: int) -> None:
+        """Forget a sequence and its memories."""
+        self.lengths[slot] = 0
+        self.memory_mask[slot] = False
+
+    def sinks(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of `<s>Reference:`, each [K, P, D]."""
+        part = slice(0, self.num_sinks)
+        return self._keys[layer][0, :, part], self._values[layer][0, :, part]
+
+    def store(self, layer: int, slot: int, keys_KTD: Tensor, values_KTD: Tensor) -> None:
+        """Write the first T context columns of a slot."""
+        start = self.context_start(layer)
+        stop = start + keys_KTD.shape[1]
+        self._keys[layer][slot, :, start:stop] = keys_KTD
+        self._values[layer][slot, :, start:stop] = values_KTD
+
+    def grow(self, slots: Tensor) -> Tensor:
+        """Count one more column in B slots.
+
+        Returns:
+            The column of each, counted from its separator, int64 [B].
+
+        Raises:
+            InvalidArgumentError: A slot is full; none has changed.
+        """
+        columns = self.lengths[slots]
+        self._longest = int(columns.max()) + 1
+        if self._longest > self.context_length + 1:
+            raise InvalidArgumentError(
+                f"a slot already holds {self.context_length} tokens",
+                field="slots",
+                remedy="end the sequence, or make the cache with a larger context_length",
+            )
+        self.lengths[slots] = columns + 1
+        return columns
+
+    def append(
+        self, layer: int, slots: Tensor, keys_BKD: Tensor, values_BKD: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Write the newest column of B slots (`lengths` counts it already).
+
+        Returns:
+            Keys and values of these slots up to the longest, [B, K, C, D].
+        """
+        start = self.context_start(layer)
+        columns = start + self.lengths[slots] - 1
+        self._keys[layer][slots, :, columns] = keys_BKD
+        self._values[layer][slots, :, columns] = values_BKD
+        stop = start + self._longest
+        if self._all_slots:  # a view instead of a copy
+            return self._keys[layer][:, :, :stop], self._values[layer][:, :, :stop]
+        return self._keys[layer][slots, :, :stop], self._values[layer][slots, :, :stop]
+
+    def masks(self, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks of one step, once it has grown: bool [B, 1, 1, C], plain and of memory layers."""
+        lengths = self.lengths[slots]
+        self._all_slots = slots.tolist() == list(range(self.num_slots))
+        context = torch.arange(self._longest, device=lengths.device) < lengths[:, None]
+        sinks = context.new_ones(len(slots), self.num_sinks)
+        plain = torch.cat((sinks, context), dim=1)
+        reading = torch.cat((sinks, self.memory_mask[slots], context), dim=1)
+        return plain[:, None, None], reading[:, None, None]
+
+    def mass_per_reference(self, mass_per_column: Tensor) -> Tensor:
+        """Sum [B, M] over the tokens of each reference: [B, R]."""
+        shape = (*mass_per_column.shape[:-1], self.num_references, self.tokens_kept)
+        return mass_per_column.view(shape).sum(-1)
+
+    def _write_sinks(self, model: Transformer) -> None:
+        prefix = torch.tensor([model.config.prefix_ids], device=model.device)
+        positions = torch.arange(self.num_sinks, device=model.device)
+        mask = positions[None, :] <= positions[:, None]
+        table = model.rope(positions)
+        with torch.inference_mode():
+            x_BTE = model.embedding(prefix)
+            for layer, block in enumerate(model.layers):
+                heads = block.attention.project(block.attention_norm(x_BTE), table)
+                self._keys[layer][:, :, : self.num_sinks] = heads.keys
+                self._values[layer][:, :, : self.num_sinks] = heads.values
+                attended = block.attention.attend(heads.queries, heads.keys, heads.values, mask)
+                x_BTE = block.finish(x_BTE, attended)
+
+
+def _check_sizes(num_slots: int, context_length: int | None, num_references: int | None) -> None:
+    sizes = (("num_slots", num_slots, 1), ("context_length", context_length, 1))
+    for name, value, least in (*sizes, ("num_references", num_references, 0)):
+        if value is not None and value < least:
+            raise InvalidArgumentError(
+                f"{name} is {value}", field=name, remedy=f"give a whole number from {least}"
+            )

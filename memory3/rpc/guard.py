@@ -1,0 +1,112 @@
+"""What happens around every call, whether a thread or an event loop answers it.
+
+One guard belongs to one server: it gives each call its request id, lets it in or turns it away,
+counts it, and turns whatever it raises into a typed error. The two kinds of interceptors only
+carry this out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+import structlog
+
+from memory3.errors import InternalError, Memory3Error, UnsupportedError
+from memory3.rpc.admission import Admission
+from memory3.rpc.context import request_id_of, set_request_id
+from memory3.rpc.health import Lifecycle
+from memory3.rpc.logging import get_logger
+from memory3.rpc.metrics import RpcMetrics
+from memory3.rpc.status import from_rpc_error
+
+_log = get_logger(__name__)
+
+
+class Call:
+    """One call being answered.
+
+    Attributes:
+        method: The full method path.
+        request_id: The id given by the caller, or made here.
+        code: The name of the status code it ended with.
+    """
+
+    __slots__ = ("admitted", "code", "method", "request_id", "started")
+
+    def __init__(self, method: str, request_id: str) -> None:
+        self.method = method
+        self.request_id = request_id
+        self.code = "OK"
+        self.started = time.perf_counter()
+        self.admitted = False
+
+
+class CallGuard:
+    """Begins, admits, explains and ends calls.
+
+    Args:
+        lifecycle: Says whether the service is ready.
+        admission: Says whether there is room.
+        metrics: Counts.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, admission: Admission, metrics: RpcMetrics) -> None:
+        self._lifecycle = lifecycle
+        self._admission = admission
+        self._metrics = metrics
+
+    def begin(self, method: str, metadata: Iterable[Any] | None) -> Call:
+        """Start a call and bind its request id to this thread or task."""
+        call = Call(method, request_id_of(metadata))
+        set_request_id(call.request_id)
+        structlog.contextvars.bind_contextvars(request_id=call.request_id)
+        self._metrics.running.labels(method).inc()
+        return call
+
+    def admit(self, call: Call) -> None:
+        """Let a call in.
+
+        Raises:
+            LoadingError: The service is not ready.
+            QueueFullError: There is no room.
+        """
+        self._lifecycle.check_ready()
+        self._admission.enter(call.method)
+        call.admitted = True
+
+    def explain(self, call: Call, raised: Exception) -> Memory3Error:
+        """The typed error for whatever a servicer raised; what it did not mean to raise is logged.
+
+        The caller of a defect learns the request id and nothing else: the text of a foreign
+        exception may hold paths or prompts.
+        """
+        error = self._typed(call, raised)
+        call.code = error.code
+        return error
+
+    def end(self, call: Call) -> None:
+        """Count a call out, however it ended."""
+        if call.admitted:
+            self._admission.leave(call.method)
+        self._metrics.running.labels(call.method).dec()
+        self._metrics.requests.labels(call.method, call.code).inc()
+        self._metrics.latency.labels(call.method).observe(time.perf_counter() - call.started)
+        structlog.contextvars.unbind_contextvars("request_id")
+        set_request_id(None)
+
+    def _typed(self, call: Call, raised: Exception) -> Memory3Error:
+        if isinstance(raised, Memory3Error):
+            return raised
+        if isinstance(raised, grpc.RpcError):
+            return from_rpc_error(raised)
+        if isinstance(raised, NotImplementedError):
+            return UnsupportedError(f"{call.method} is not offered by this service")
+        _log.error("a call failed by a defect", method=call.method, exc_info=raised)
+        return InternalError(
+            f"internal error in request {call.request_id}",
+            remedy="look for the request id in the service's log",
+            metadata={"request_id": call.request_id},
+        )

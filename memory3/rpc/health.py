@@ -1,0 +1,122 @@
+"""The phase a service is in, and ``grpc.health.v1`` telling it.
+
+Four names are served: ``""`` and the full service name say whether to send work here, ``readiness``
+the same for probes, and ``liveness`` only whether the process answers at all: loading and draining
+are not death, so it is SERVING from the first moment to the last.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from memory3.errors import LoadingError
+
+LIVENESS = "liveness"
+READINESS = "readiness"
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Phase(enum.Enum):
+    """What a service is doing with its life."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Lifecycle:
+    """The phase of one server; interceptors ask it whether calls may come in."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.LOADING
+
+    def check_ready(self) -> None:
+        """Let a call through unless the service is still loading.
+
+        A draining service goes on answering: callers need time to see that it is leaving, and no
+        call may be lost to that.
+
+        Raises:
+            LoadingError: The service is not ready yet.
+        """
+        if self.phase is Phase.LOADING:
+            raise LoadingError(
+                "the service is still loading",
+                remedy="wait for its health to be SERVING",
+                retry_after_s=0.5,
+            )
+
+
+class Health(Lifecycle):
+    """Lifecycle and health of a thread-pool server.
+
+    Args:
+        service: The full service name, such as ``memory3.v1.EncoderService``.
+    """
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._readiness_names = ("", service, READINESS)
+        # Non-blocking: a Watch must not hold a thread of the pool for as long as it lasts.
+        self._servicer = health.HealthServicer(experimental_non_blocking=True)
+        self._servicer.set(LIVENESS, _SERVING)
+        self._set_all(_NOT_SERVING)
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Register with a server, before it starts."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    def set_ready(self) -> None:
+        """Loaded and warm: work may be sent here."""
+        self.phase = Phase.READY
+        self._set_all(_SERVING)
+
+    def set_draining(self) -> None:
+        """Leaving: no new work, please."""
+        self.phase = Phase.DRAINING
+        self._set_all(_NOT_SERVING)
+
+    def _set_all(self, status: int) -> None:
+        for name in self._readiness_names:
+            self._servicer.set(name, status)
+
+
+class AioHealth(Lifecycle):
+    """Lifecycle and health of an aio server; call ``start`` before the server starts.
+
+    Args:
+        service: The full service name, such as ``memory3.v1.DecoderService``.
+    """
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._readiness_names = ("", service, READINESS)
+        self._servicer = health.aio.HealthServicer()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register with a server, before it starts."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    async def start(self) -> None:
+        """Alive, and loading."""
+        await self._servicer.set(LIVENESS, _SERVING)
+        await self._set_all(_NOT_SERVING)
+
+    async def set_ready(self) -> None:
+        """Loaded and warm: work may be sent here."""
+        self.phase = Phase.READY
+        await self._set_all(_SERVING)
+
+    async def set_draining(self) -> None:
+        """Leaving: no new work, please."""
+        self.phase = Phase.DRAINING
+        await self._set_all(_NOT_SERVING)
+
+    async def _set_all(self, status: int) -> None:
+        for name in self._readiness_names:
+            await self._servicer.set(name, status)

@@ -1,0 +1,80 @@
+"""The Prometheus metrics that every service has: requests, their codes, their latency.
+
+Labels are bounded: only methods that the server really has are counted, never a name that a caller
+made up. Metrics are served on a port of their own, which serves nothing else.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from memory3.errors import PortInUseError
+
+_LATENCY_BUCKETS_S = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+
+_by_registry: weakref.WeakKeyDictionary[CollectorRegistry, RpcMetrics] = weakref.WeakKeyDictionary()
+
+
+class RpcMetrics:
+    """Counters and histograms of calls, registered once in a registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "memory3_rpc_requests",
+            "Calls answered, by status code.",
+            ["method", "code"],
+            registry=registry,
+        )
+        self.latency = Histogram(
+            "memory3_rpc_seconds",
+            "Seconds from a call's start to its last response.",
+            ["method"],
+            registry=registry,
+            buckets=_LATENCY_BUCKETS_S,
+        )
+        self.running = Gauge(
+            "memory3_rpc_running", "Calls being answered now.", ["method"], registry=registry
+        )
+
+    @classmethod
+    def on(cls, registry: CollectorRegistry) -> RpcMetrics:
+        """The metrics of a registry, made at the first call for it."""
+        if registry not in _by_registry:
+            _by_registry[registry] = cls(registry)
+        return _by_registry[registry]
+
+
+def serve_metrics(host: str, port: int, registry: CollectorRegistry) -> Callable[[], None]:
+    """Serve a registry over HTTP.
+
+    Args:
+        host: The address to listen on.
+        port: The port to listen on, greater than 0.
+        registry: What to serve.
+
+    Returns:
+        A function that stops the server and waits for its thread.
+
+    Raises:
+        PortInUseError: The address cannot be listened on.
+    """
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise PortInUseError(
+            f"cannot serve metrics on {host}:{port}: {error.strerror or error}",
+            field="metrics_port",
+            remedy="choose another port, or 0 for no metrics",
+        ) from error
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop

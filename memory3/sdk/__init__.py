@@ -1,0 +1,1 @@
+"""The parts of the Python SDK that the sync and the async client share: types, requests, folds."""

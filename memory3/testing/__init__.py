@@ -1,0 +1,1 @@
+"""What tests build on: contract suites for plugins, tiny checkpoints and real helpers."""
