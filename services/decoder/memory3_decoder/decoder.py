@@ -1,0 +1,188 @@
+"""The decoder without its server: checkpoint, model, engine and the way to the retriever.
+
+It answers the same in a process of one's own as behind gRPC, and must not know gRPC servers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from memory3.checkpoint import Checkpoint
+from memory3.errors import InvalidArgumentError, SettingsError
+from memory3.memory.reader import MemoryReader
+from memory3.model.config import ModelConfig
+from memory3.model.placement import check_device, choose_dtype
+from memory3.rpc.channel import check_target
+from memory3.rpc.logging import get_logger
+from memory3_decoder.convert import RequestReader
+from memory3_decoder.engine import Engine, EngineLimits, ModelRunner
+from memory3_decoder.metrics import DecoderMetrics
+from memory3_decoder.parameters import GenerationRequest, ScoringRequest
+from memory3_decoder.retrieval import MemoryCache, MemorySource, RetrieverClient
+from memory3_decoder.session import MemorySession
+from memory3_decoder.settings import DecoderSettings
+from memory3_decoder.validation import RequestLimits
+
+_log = get_logger(__name__)
+
+# Header and positions of an envelope, and a codec's own tables, with much to spare.
+_ENVELOPE_OVERHEAD = 1 << 20
+
+
+class Decoder:
+    """A loaded decoder; make it with ``Decoder.load`` and close it after use.
+
+    Attributes:
+        settings: What it was told.
+        checkpoint: What it has loaded.
+        engine: Generates and scores.
+        requests: Reads and checks requests.
+        context_length: Most tokens of prompt and output together.
+        dtype: Number format of weights and cache.
+        retriever: Address of the retriever; empty where there is none.
+    """
+
+    def __init__(
+        self,
+        settings: DecoderSettings,
+        checkpoint: Checkpoint,
+        runner: ModelRunner,
+        source: MemorySource,
+        *,
+        context_length: int,
+        num_tokens: int,
+        dtype: str,
+        metrics: DecoderMetrics,
+    ) -> None:
+        self.settings = settings
+        self.checkpoint = checkpoint
+        self.context_length = context_length
+        self.dtype = dtype
+        self.retriever = source.target
+        self._runner = runner
+        self._source = source
+        config = checkpoint.config
+        self.requests = RequestReader(
+            checkpoint.tokenizer,
+            RequestLimits(num_tokens, context_length, config.memory.references_per_chunk),
+        )
+        self.engine = Engine(
+            runner,
+            config,
+            checkpoint.tokenizer,
+            EngineLimits(settings.num_slots, settings.queue_size),
+            self._open_session,
+            metrics,
+        )
+
+    @classmethod
+    async def load(
+        cls,
+        settings: DecoderSettings,
+        metrics: DecoderMetrics,
+        on_defect: Callable[[], None] = lambda: None,
+    ) -> Decoder:
+        """Load the checkpoint, warm the model up and start the engine.
+
+        Args:
+            settings: What it is told.
+            metrics: Counts.
+            on_defect: Called if the engine stops by a defect of its own.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be used.
+            SettingsError: A setting does not fit the checkpoint or the machine.
+        """
+        _check_retriever(settings.retriever)
+        runner = ModelRunner(settings.num_threads)
+        source: MemorySource | None = None
+        try:
+            checkpoint = await runner.run(lambda: Checkpoint.open(settings.checkpoint))
+            context_length = _context_length(settings, checkpoint.config)
+            device = check_device(settings.device)
+            dtype = choose_dtype(settings.dtype, device)
+            tokenizer = await runner.run(lambda: checkpoint.tokenizer)
+            num_tokens = min(checkpoint.config.vocab_size, tokenizer.get_vocab_size())
+            await runner.load(
+                lambda: checkpoint.load_model(dtype=dtype, device=settings.device),
+                num_slots=settings.num_slots,
+                context_length=context_length,
+                num_tokens=num_tokens,
+            )
+            source = MemorySource(
+                _client(settings, checkpoint),
+                MemoryReader(checkpoint.config, checkpoint.digest, dtype=dtype, device=device),
+                MemoryCache(settings.memory_cache_bytes, max_age_s=settings.memory_cache_max_age_s),
+                metrics,
+            )
+            dtype_name = str(dtype).removeprefix("torch.")
+            decoder = cls(
+                settings,
+                checkpoint,
+                runner,
+                source,
+                context_length=context_length,
+                num_tokens=num_tokens,
+                dtype=dtype_name,
+                metrics=metrics,
+            )
+        except BaseException:
+            await runner.close()
+            if source is not None:
+                await source.close()
+            raise
+        metrics.checkpoint.labels(checkpoint.digest).set(1)
+        _log.info("loaded", checkpoint=checkpoint.digest, device=str(device), dtype=dtype_name)
+        decoder.engine.start(on_defect)
+        return decoder
+
+    async def close(self) -> None:
+        """Stop at once; what is not finished fails as draining."""
+        await self.engine.close()
+        await self._source.close()
+        await self._runner.close()
+
+    def _open_session(self, wanted: GenerationRequest | ScoringRequest) -> MemorySession:
+        return MemorySession(
+            self._source,
+            self.checkpoint.tokenizer,
+            self.checkpoint.config.memory,
+            bank=wanted.bank,
+            options=wanted.memory,
+            default_timeout_s=self.settings.retrieval_timeout_s,
+            deadline=wanted.deadline,
+        )
+
+
+def _client(settings: DecoderSettings, checkpoint: Checkpoint) -> RetrieverClient | None:
+    if not settings.retriever:
+        return None
+    values = math.prod(checkpoint.config.memory_shape)
+    return RetrieverClient(
+        settings.retriever,
+        checkpoint.digest,
+        max_envelope_bytes=4 * values + _ENVELOPE_OVERHEAD,
+    )
+
+
+def _check_retriever(target: str) -> None:
+    if not target:
+        return
+    try:
+        check_target(target)
+    except InvalidArgumentError as error:
+        raise SettingsError(error.message, field="retriever", remedy=error.remedy) from error
+
+
+def _context_length(settings: DecoderSettings, config: ModelConfig) -> int:
+    if settings.context_length is None:
+        return config.context_length
+    if settings.context_length > config.context_length:
+        raise SettingsError(
+            f"the checkpoint was made for {config.context_length} tokens, not for "
+            f"{settings.context_length}",
+            field="context_length",
+            remedy=f"use at most {config.context_length}, or leave it empty",
+        )
+    return settings.context_length

@@ -1,0 +1,171 @@
+"""What the decoder offers inside its process: generate and score, within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from memory3.errors import DrainingError, InvalidArgumentError, QueueFullError
+from memory3.model.config import ModelConfig
+from memory3_decoder.engine.loop import DecodeLoop
+from memory3_decoder.engine.request import Request
+from memory3_decoder.engine.runner import ModelRunner
+from memory3_decoder.engine.scoring import Scores, ScoringJob
+from memory3_decoder.engine.sequence import Sequence
+from memory3_decoder.engine.stream import EventStream
+from memory3_decoder.metrics import DecoderMetrics
+from memory3_decoder.parameters import GenerationRequest, ScoringRequest
+from memory3_decoder.session import MemorySession
+
+_RETRY_AFTER_S = 1.0
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """How much work is taken on.
+
+    Attributes:
+        num_slots: Sequences decoded at the same time.
+        queue_size: Sequences that may wait for a slot; as many scoring calls may wait too.
+    """
+
+    num_slots: int
+    queue_size: int
+
+
+class Engine:
+    """Generates and scores; use it from one event loop.
+
+    Args:
+        runner: The loaded model.
+        config: Its configuration.
+        tokenizer: The checkpoint's tokenizer.
+        limits: How much work is taken on.
+        open_session: Makes the memory cycle of a request.
+        metrics: Counts.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        limits: EngineLimits,
+        open_session: Callable[[GenerationRequest | ScoringRequest], MemorySession],
+        metrics: DecoderMetrics,
+    ) -> None:
+        self._loop = DecodeLoop(runner, limits.num_slots, metrics)
+        self._config = config
+        self._tokenizer = tokenizer
+        self._limits = limits
+        self._open_session = open_session
+        self._metrics = metrics
+        self._num_scoring = 0
+
+    @property
+    def num_running(self) -> int:
+        """Slots in use."""
+        return self._loop.num_running
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences without a slot."""
+        return self._loop.num_waiting
+
+    def start(self, on_defect: Callable[[], None]) -> None:
+        """Begin to work.
+
+        Args:
+            on_defect: Called if the engine stops by a defect of its own; it takes no more work.
+        """
+        self._loop.start(on_defect)
+
+    async def close(self) -> None:
+        """Stop at once; what is not finished fails as draining."""
+        await self._loop.close()
+
+    def generate(self, wanted: GenerationRequest) -> EventStream:
+        """Put a request into the queue.
+
+        Raises:
+            QueueFullError: Its choices do not fit into the queue.
+            InvalidArgumentError: They would never fit.
+            DrainingError: The engine is stopping.
+        """
+        self._check_open()
+        self._check_room(wanted.sampling.n)
+        stream = EventStream(lambda: self._loop.leave(request))
+        request = Request(
+            wanted,
+            self._open_session(wanted),
+            stream,
+            self._tokenizer,
+            self._config.eos_id,
+            self._config.memory.chunk_length,
+            num_open=wanted.sampling.n,
+        )
+        if not request.session.reads:
+            request.memories = request.session.without_memories(wanted.prompt_tokens)
+        seed = wanted.sampling.seed
+        seed = secrets.randbits(64) if seed is None else seed
+        for choice in range(wanted.sampling.n):
+            self._loop.add(Sequence(request, choice, seed=seed, metrics=self._metrics))
+        if wanted.deadline is not None:
+            loop = asyncio.get_running_loop()
+            # The loop's clock is the monotonic one, as the deadline's is.
+            request.timer = loop.call_at(wanted.deadline, self._loop.wake)
+        return stream
+
+    async def score(self, wanted: ScoringRequest) -> Scores:
+        """Score continuations.
+
+        Raises:
+            QueueFullError: Too many scoring calls are at work.
+            DrainingError: The engine is stopping.
+            DeadlineExceededError: The caller's deadline passed.
+        """
+        self._check_open()
+        if self._num_scoring > self._limits.queue_size:
+            raise _queue_full(f"{self._num_scoring} scoring calls are at work")
+        self._num_scoring += 1
+        try:
+            session = self._open_session(wanted)
+            found = session.without_memories(wanted.prompt_tokens)
+            if session.reads:
+                found = await session.for_prompt(wanted.prompt_tokens)
+            self._check_open()
+            done: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
+            chunk_length = self._config.memory.chunk_length
+            self._loop.add_job(ScoringJob(wanted, found, chunk_length, done))
+            scores = await done
+            if scores.degraded_reason:
+                self._metrics.degraded.inc()
+            return scores
+        finally:
+            self._num_scoring -= 1
+
+    def _check_open(self) -> None:
+        if self._loop.is_closing:
+            raise DrainingError(
+                "the decoder is shutting down", remedy="try another", retry_after_s=_RETRY_AFTER_S
+            )
+
+    def _check_room(self, num_choices: int) -> None:
+        room = self._limits.num_slots + self._limits.queue_size
+        if num_choices > room:
+            raise InvalidArgumentError(
+                f"{num_choices} choices never fit into {self._limits.num_slots} slots and "
+                f"{self._limits.queue_size} places of the queue",
+                field="sampling.n",
+                remedy="ask for fewer choices at once",
+            )
+        if self.num_running + self.num_waiting + num_choices > room:
+            raise _queue_full(f"{self.num_waiting} sequences are waiting")
+
+
+def _queue_full(message: str) -> QueueFullError:
+    return QueueFullError(message, remedy="try again after the delay", retry_after_s=_RETRY_AFTER_S)

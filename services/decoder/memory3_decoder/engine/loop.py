@@ -1,0 +1,271 @@
+"""The loop of continuous batching: it reads prompts into free slots and steps running sequences.
+
+Each turn does at most one prefill, of a waiting sequence or of a score, and then one step, so a
+long prompt delays the running sequences by one prefill at a time. A sequence that waits for
+memories is left out of the steps until they are there. Only the loop changes slots, and only
+between two pieces of the model's work; everybody else marks what has happened and wakes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from memory3.errors import DeadlineExceededError, DrainingError, InternalError, Memory3Error
+from memory3.rpc.logging import get_logger
+from memory3_decoder.engine.queue import WaitingQueue
+from memory3_decoder.engine.request import Request
+from memory3_decoder.engine.runner import ModelRunner
+from memory3_decoder.engine.scoring import ScoringJob, ScoringQueue
+from memory3_decoder.engine.sequence import Sequence
+from memory3_decoder.events import Event
+from memory3_decoder.metrics import DecoderMetrics
+from memory3_decoder.session import PromptMemories, Refresh
+
+_log = get_logger(__name__)
+
+
+class DecodeLoop:
+    """Slots, those who hold them and those who wait; used from one event loop.
+
+    Attributes:
+        is_closing: Whether it takes no more work.
+
+    Args:
+        runner: The loaded model.
+        num_slots: Sequences decoded at the same time.
+        metrics: Counts.
+    """
+
+    def __init__(self, runner: ModelRunner, num_slots: int, metrics: DecoderMetrics) -> None:
+        self.is_closing = False
+        self._runner = runner
+        self._metrics = metrics
+        self._waiting = WaitingQueue(2 * num_slots)
+        self._running: dict[int, Sequence] = {}
+        self._free = list(range(num_slots))
+        self._scoring = ScoringQueue()
+        self._score_next = False
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def num_running(self) -> int:
+        """Slots in use."""
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences without a slot."""
+        return len(self._waiting)
+
+    def start(self, on_defect: Callable[[], None]) -> None:
+        """Begin to work.
+
+        Args:
+            on_defect: Called if the loop stops by a defect of its own; it takes no more work.
+        """
+        self._task = asyncio.create_task(self._run(on_defect), name="decode-loop")
+
+    async def close(self) -> None:
+        """Stop at once; what is not finished fails as draining."""
+        self.is_closing = True
+        self.wake()
+        if self._task is not None:
+            await self._task
+
+    def wake(self) -> None:
+        """Have the loop look at what has changed."""
+        self._wake.set()
+
+    def add(self, sequence: Sequence) -> None:
+        """Put a sequence at the end of the queue."""
+        self._waiting.add(sequence)
+        self.wake()
+
+    def add_job(self, job: ScoringJob) -> None:
+        """Put a scoring job among those that take turns."""
+        self._scoring.add(job)
+        self.wake()
+
+    def leave(self, request: Request) -> None:
+        """The caller of a request has gone."""
+        request.close()
+        self.wake()
+
+    async def _run(self, on_defect: Callable[[], None]) -> None:
+        try:
+            while not self.is_closing:
+                self._wake.clear()
+                self._sweep()
+                self._start_retrievals()
+                worked = await self._prefill_one()
+                worked = await self._step() or worked
+                if not worked:
+                    await self._wake.wait()
+            self._fail_all(DrainingError("the decoder is shutting down", remedy="try another"))
+        except Exception as error:
+            # Nothing may be left waiting for a loop that is no more.
+            self.is_closing = True
+            _log.error("the engine stopped by a defect", exc_info=error)
+            self._fail_all(InternalError("the decoder stopped by a defect"))
+            on_defect()
+
+    def _sweep(self) -> None:
+        """Take away what is over: left by its caller, failed, or past its deadline."""
+        for sequence in (*self._waiting, *self._running.values()):
+            if sequence.request.is_late and not sequence.request.is_over:
+                self._fail(sequence.request, _too_late())
+        self._waiting.drop_over()
+        for sequence in list(self._running.values()):
+            if sequence.request.is_over:
+                self._free_slot(sequence)
+        self._metrics.requests_running.set(len(self._running))
+        self._metrics.requests_waiting.set(len(self._waiting))
+        self._metrics.awaiting_memories.set(
+            sum(sequence.awaits_memories for sequence in self._running.values())
+        )
+
+    def _start_retrievals(self) -> None:
+        for request in self._waiting.to_retrieve():
+            search = request.session.for_prompt(request.wanted.prompt_tokens)
+            request.retrieving = request.context.run(asyncio.create_task, search)
+            request.retrieving.add_done_callback(partial(self._prompt_found, request))
+
+    def _prompt_found(self, request: Request, task: asyncio.Task[PromptMemories]) -> None:
+        with self._failing(request):
+            if not task.cancelled():
+                request.memories = task.result()
+        self._wake.set()
+
+    async def _prefill_one(self) -> bool:
+        """Read one prompt or score one continuation; they take turns. Whether there was one."""
+        first, second = self._score_one, self._admit_one
+        if not self._score_next:
+            first, second = second, first
+        self._score_next = not self._score_next
+        return await first() or await second()
+
+    async def _admit_one(self) -> bool:
+        if not self._free:
+            return False
+        sequence = self._waiting.pop_ready()
+        if sequence is None:
+            return False
+        slot = heapq.heappop(self._free)
+        job = sequence.begin(slot)
+        self._running[slot] = sequence
+        with self._failing(sequence.request):
+            result = await self._runner.prefill(job)
+            if not sequence.request.is_over:
+                self._deliver(sequence, sequence.prompt_read(result))
+        return True
+
+    async def _score_one(self) -> bool:
+        job = self._scoring.pop()
+        if job is None:
+            return False
+        try:
+            if job.is_late:
+                raise _too_late()
+            prompt, memories = job.wanted.prompt_tokens, job.chunk_memories()
+            scored = await self._runner.score(prompt, job.next_continuation, memories)
+            if not job.add(*scored):
+                self._scoring.add(job)
+        except Exception as error:
+            if not job.done.done():
+                job.done.set_exception(_typed(error))
+        return True
+
+    async def _step(self) -> bool:
+        """Step every sequence that can be stepped. Whether there was one."""
+        ready = [
+            sequence
+            for _, sequence in sorted(self._running.items())
+            if not sequence.request.is_over and not sequence.awaits_memories
+        ]
+        if not ready:
+            return False
+        rows = []
+        for sequence in ready:
+            row, events = sequence.begin_step()
+            rows.append(row)
+            for event in events:
+                sequence.request.stream.put(event)
+        try:
+            results = await self._runner.step(rows)
+        except Exception as error:
+            for sequence in ready:
+                self._fail(sequence.request, _typed(error))
+            return True
+        for sequence, result in zip(ready, results, strict=True):
+            if not sequence.request.is_over:
+                with self._failing(sequence.request):
+                    self._deliver(sequence, sequence.stepped(result))
+        return True
+
+    def _deliver(self, sequence: Sequence, events: list[Event]) -> None:
+        """Pass on what has happened to a sequence, and do what follows from it."""
+        request = sequence.request
+        for event in events:
+            request.stream.put(event)
+        if sequence.is_finished:
+            self._free_slot(sequence)
+            request.num_open -= 1
+            if request.num_open == 0:
+                request.close()
+                request.stream.end()
+        elif sequence.wants_refresh:
+            search = request.session.refresh(sequence.full_chunk)
+            sequence.refreshing = request.context.run(asyncio.create_task, search)
+            sequence.refreshing.add_done_callback(partial(self._refreshed, sequence))
+
+    def _refreshed(self, sequence: Sequence, task: asyncio.Task[Refresh]) -> None:
+        with self._failing(sequence.request):
+            if not task.cancelled():
+                sequence.refreshed(task.result())
+                sequence.refreshing = None
+        self._wake.set()
+
+    def _free_slot(self, sequence: Sequence) -> None:
+        sequence.stop_refreshing()
+        if sequence.slot is not None and self._running.get(sequence.slot) is sequence:
+            del self._running[sequence.slot]
+            heapq.heappush(self._free, sequence.slot)
+
+    @contextlib.contextmanager
+    def _failing(self, request: Request) -> Iterator[None]:
+        """An error in this block is the request's end, not the engine's."""
+        try:
+            yield
+        except Exception as error:
+            self._fail(request, _typed(error))
+
+    def _fail(self, request: Request, error: Memory3Error) -> None:
+        if not request.is_over:
+            request.close()
+            request.stream.fail(error)
+            self._wake.set()
+
+    def _fail_all(self, error: Memory3Error) -> None:
+        for sequence in (*self._waiting, *self._running.values()):
+            self._fail(sequence.request, error)
+        self._sweep()
+        while (job := self._scoring.pop()) is not None:
+            job.done.set_exception(error)
+
+
+def _too_late() -> DeadlineExceededError:
+    return DeadlineExceededError("the caller's deadline has passed", field="deadline")
+
+
+def _typed(error: Exception) -> Memory3Error:
+    if isinstance(error, Memory3Error):
+        return error
+    _log.error("a sequence failed by a defect", exc_info=error)
+    return InternalError(
+        "the model failed on this request", remedy="look for its time in the decoder's log"
+    )

@@ -1,0 +1,62 @@
+"""What the choices of one request share: the prompt, its memories, the stream to the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from dataclasses import dataclass, field
+
+from tokenizers import Tokenizer
+
+from memory3_decoder.engine.stream import EventStream
+from memory3_decoder.parameters import GenerationRequest
+from memory3_decoder.session import MemorySession, PromptMemories
+
+
+@dataclass(eq=False)
+class Request:
+    """One accepted call of Generate.
+
+    Attributes:
+        wanted: What the caller asked for.
+        session: Its memory cycle.
+        stream: Where its events go.
+        tokenizer: The checkpoint's tokenizer.
+        eos_id: The checkpoint's end-of-text token.
+        chunk_length: Tokens of a chunk.
+        num_open: Choices that have not finished.
+        memories: What the prompt reads, once that is known.
+        retrieving: The search for them, once it has begun.
+        is_over: Whether the caller has left or been told of an error.
+        context: The caller's context variables, which outgoing calls carry on.
+        arrived: When it came, on ``time.perf_counter``.
+        timer: Wakes the engine at the deadline.
+    """
+
+    wanted: GenerationRequest
+    session: MemorySession
+    stream: EventStream
+    tokenizer: Tokenizer
+    eos_id: int
+    chunk_length: int
+    num_open: int
+    memories: PromptMemories | None = None
+    retrieving: asyncio.Task[PromptMemories] | None = None
+    is_over: bool = False
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    arrived: float = field(default_factory=time.perf_counter)
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the caller's deadline has passed."""
+        return self.wanted.deadline is not None and time.monotonic() >= self.wanted.deadline
+
+    def close(self) -> None:
+        """Stop what runs on its behalf."""
+        self.is_over = True
+        if self.retrieving is not None:
+            self.retrieving.cancel()
+        if self.timer is not None:
+            self.timer.cancel()

@@ -1,0 +1,238 @@
+"""One choice of one request: its tokens, its memories and how it ends.
+
+A generated token is read under the memories of its own chunk. Chunk g of the output is the
+generated tokens 64·g to 64·g + 63 (paper §4); its memories are looked for as soon as the last
+token of the chunk before is known, while that token itself is still being read under the old
+ones, and must be there before the first token of chunk g is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from memory3.memory.tensors import MemoryTensors
+from memory3_decoder.engine.chunks import ChunkRecord
+from memory3_decoder.engine.request import Request
+from memory3_decoder.engine.runner import PrefillJob, StepResult, StepRow
+from memory3_decoder.events import Event, Finished, Usage
+from memory3_decoder.metrics import DecoderMetrics
+from memory3_decoder.sampling import SamplingState
+from memory3_decoder.session import Memories, PromptMemories, Refresh
+from memory3_decoder.text import ChoiceText
+
+
+class Sequence:
+    """A sequence from the queue to its end; used from the event loop only.
+
+    Attributes:
+        request: The request it is a choice of.
+        slot: The slot it holds; None while it waits for one.
+        refreshing: The running search for the next chunk's memories.
+
+    Args:
+        request: The request it is a choice of.
+        choice: Number of the choice.
+        seed: Seed of the request.
+        metrics: Counts.
+    """
+
+    def __init__(
+        self, request: Request, choice: int, *, seed: int, metrics: DecoderMetrics
+    ) -> None:
+        self.request = request
+        self.slot: int | None = None
+        self.refreshing: asyncio.Task[Refresh] | None = None
+        wanted = request.wanted
+        end_ids = set(wanted.sampling.stop_token_ids)
+        if not wanted.sampling.ignore_eos:
+            end_ids.add(request.eos_id)
+        self._choice = choice
+        self._state = SamplingState(
+            wanted.sampling,
+            seed=seed,
+            choice=choice,
+            prompt_tokens=wanted.prompt_tokens,
+            end_ids=sorted(end_ids),
+        )
+        self._text = ChoiceText(
+            choice,
+            request.tokenizer,
+            prompt_tokens=wanted.prompt_tokens,
+            sampling=wanted.sampling,
+            max_tokens=wanted.max_tokens,
+            end_ids=end_ids,
+        )
+        self._chunks = ChunkRecord(choice)
+        self._metrics = metrics
+        self._num_chunks_begun = 0
+        self._memories: Memories = ()
+        self._next_memories: Memories | None = None
+        self._degraded_reason = ""
+        self._num_retrievals = 0
+        self._first_token_at = 0.0
+        self._last_token_at = 0.0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its last token has come."""
+        return self._text.reason is not None
+
+    @property
+    def awaits_memories(self) -> bool:
+        """Whether the next token belongs to a chunk whose memories are still looked for."""
+        return self.refreshing is not None and self._chunk_is_due
+
+    @property
+    def wants_refresh(self) -> bool:
+        """Whether a chunk has just become full and a token after it will be read."""
+        num_tokens = len(self._text.tokens)
+        return (
+            not self.is_finished
+            and self.request.session.refreshes
+            and num_tokens % self.request.chunk_length == 0
+            and num_tokens + 1 < self.request.wanted.max_tokens
+        )
+
+    @property
+    def full_chunk(self) -> list[int]:
+        """The tokens of the chunk that has just become full."""
+        return self._text.tokens[-self.request.chunk_length :]
+
+    def begin(self, slot: int) -> PrefillJob:
+        """Take a slot; the prompt's memories are there."""
+        self.slot = slot
+        found = self._found
+        self._degraded_reason = found.degraded_reason
+        self._num_retrievals = found.num_retrievals
+        self._memories = found.inherited
+        return PrefillJob(
+            slot,
+            self.request.wanted.prompt_tokens,
+            # An empty prompt still has the separator, which reads as the first chunk does.
+            [_tensors(memories) for memories in found.chunks or (found.inherited,)],
+            self._state,
+            self.request.wanted.memory.report,
+        )
+
+    def prompt_read(self, result: StepResult) -> list[Event]:
+        """Take in what the prefill gave; the events that follow from it."""
+        events: list[Event] = []
+        num_prompt = len(self.request.wanted.prompt_tokens)
+        for number, memories in enumerate(self._found.chunks):
+            self._open(events, number * self.request.chunk_length, memories, result.mass[number:])
+        self._begin_chunk(events)
+        self._metrics.prompt_tokens.inc(num_prompt)
+        self._take(events, result)
+        return events
+
+    def begin_step(self) -> tuple[StepRow, list[Event]]:
+        """The sequence's part of a step, and the event of the chunk that begins with it."""
+        if self.slot is None:
+            raise AssertionError("a sequence without a slot cannot step")
+        events: list[Event] = []
+        attach: list[MemoryTensors] | None = None
+        if self._chunk_is_due:
+            # Not before: the last token of a chunk is read under that chunk's own memories, however
+            # early those of the next one came.
+            if self._next_memories is not None:
+                self._memories, self._next_memories = self._next_memories, None
+                attach = _tensors(self._memories)
+            self._begin_chunk(events)
+        report = self.request.wanted.memory.report
+        row = StepRow(self.slot, self._text.tokens[-1], self._state, attach, report)
+        return row, events
+
+    def stepped(self, result: StepResult) -> list[Event]:
+        """Take in what a step gave; the events that follow from it."""
+        events: list[Event] = []
+        if result.mass and self.request.session.reads:
+            self._chunks.measure(result.mass[0])
+        self._take(events, result)
+        return events
+
+    def refreshed(self, refresh: Refresh) -> None:
+        """Take in the memories of the next chunk."""
+        self._num_retrievals += refresh.num_retrievals
+        self._degraded_reason = self._degraded_reason or refresh.degraded_reason
+        self._next_memories = refresh.memories
+
+    def stop_refreshing(self) -> None:
+        """End a search that nobody waits for any more."""
+        if self.refreshing is not None:
+            self.refreshing.cancel()
+            self.refreshing = None
+
+    @property
+    def _found(self) -> PromptMemories:
+        if self.request.memories is None:
+            raise AssertionError("a sequence began before its memories were there")
+        return self.request.memories
+
+    @property
+    def _chunk_is_due(self) -> bool:
+        """Whether the token to be read next is the first of a chunk."""
+        return len(self._text.tokens) > self._num_chunks_begun * self.request.chunk_length
+
+    def _begin_chunk(self, events: list[Event]) -> None:
+        offset = self._num_chunks_begun * self.request.chunk_length
+        self._open(events, len(self.request.wanted.prompt_tokens) + offset, self._memories, [])
+        self._num_chunks_begun += 1
+
+    def _open(
+        self, events: list[Event], start_token: int, memories: Memories, mass: list[list[float]]
+    ) -> None:
+        if not self.request.session.reads:
+            return
+        events.append(self._chunks.open(start_token, memories))
+        self._metrics.memories_attached.inc(len(memories))
+        if mass:
+            self._chunks.measure(mass[0])
+
+    def _take(self, events: list[Event], result: StepResult) -> None:
+        self._count_time()
+        delta = self._text.push(result.sampled.token, result.sampled.logprob)
+        if delta is not None:
+            events.append(delta)
+        if self._text.reason is not None:
+            self.stop_refreshing()
+            events.append(self._finished())
+
+    def _finished(self) -> Finished:
+        if self._text.reason is None:
+            raise AssertionError("a sequence that goes on has no end to tell of")
+        arrived = self.request.arrived
+        usage = Usage(
+            prompt_tokens=len(self.request.wanted.prompt_tokens),
+            completion_tokens=len(self._text.tokens),
+            memories_attached=self._chunks.num_memories,
+            retrievals=self._num_retrievals,
+            time_to_first_token_s=self._first_token_at - arrived,
+            total_time_s=self._last_token_at - arrived,
+        )
+        self._metrics.success.labels(self._text.reason.value).inc()
+        self._metrics.e2e.observe(usage.total_time_s)
+        if self._degraded_reason:
+            self._metrics.degraded.inc()
+        return Finished(
+            self._choice,
+            self._text.reason,
+            usage,
+            self._chunks.report(),
+            self._degraded_reason,
+            self._text.stop,
+        )
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        if self._first_token_at:
+            self._metrics.inter_token.observe(now - self._last_token_at)
+        else:
+            self._first_token_at = now
+            self._metrics.time_to_first_token.observe(now - self.request.arrived)
+        self._last_token_at = now
+        self._metrics.generation_tokens.inc()
+
+
+def _tensors(memories: Memories) -> list[MemoryTensors]:
+    return [memory.tensors for memory in memories]

@@ -1,0 +1,64 @@
+"""The events of one request on their way to the caller."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Self
+
+from memory3.errors import Memory3Error
+from memory3_decoder.events import Event
+
+
+class EventStream:
+    """Iterate over it to get the events; ``cancel`` it, or use it as a context, to stop early.
+
+    Args:
+        on_cancel: Called once if the caller leaves before the end.
+    """
+
+    def __init__(self, on_cancel: Callable[[], None]) -> None:
+        self._events: asyncio.Queue[Event | Memory3Error | None] = asyncio.Queue()
+        self._on_cancel = on_cancel
+        self._closed = False
+
+    def put(self, event: Event) -> None:
+        """Give the caller an event."""
+        self._events.put_nowait(event)
+
+    def fail(self, error: Memory3Error) -> None:
+        """End the stream with an error, after the events before it."""
+        if not self._closed:
+            self._closed = True
+            self._events.put_nowait(error)
+
+    def end(self) -> None:
+        """End the stream."""
+        if not self._closed:
+            self._closed = True
+            self._events.put_nowait(None)
+
+    def cancel(self) -> None:
+        """Stop generating; does nothing once the stream has ended."""
+        if not self._closed:
+            self._closed = True
+            self._events.put_nowait(None)
+            self._on_cancel()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        item = await self._events.get()
+        if item is None or isinstance(item, Memory3Error):
+            self._events.put_nowait(None)
+            if item is None:
+                raise StopAsyncIteration
+            raise item
+        return item
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()

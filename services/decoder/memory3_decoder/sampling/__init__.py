@@ -1,0 +1,6 @@
+"""Choosing the next token of every sequence of a batch, each by its own parameters."""
+
+from memory3_decoder.sampling.sampler import Sampled, sample
+from memory3_decoder.sampling.state import SamplingState
+
+__all__ = ["Sampled", "SamplingState", "sample"]

@@ -1,0 +1,62 @@
+"""The settings of the decoder: options, ``MEMORY3_DECODER_*`` variables, defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from memory3.settings import ServiceSettings
+
+
+class DecoderSettings(ServiceSettings):
+    """What the decoder can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="MEMORY3_DECODER_")
+    service: ClassVar[str] = "decoder"
+
+    port: int = Field(7300, ge=0, le=65535, description="The port to listen on; 0 for a free one.")
+    max_concurrent: int = Field(
+        512,
+        ge=1,
+        le=4096,
+        description="The most calls worked on at once; the queue is what limits generation.",
+    )
+    checkpoint: Path = Field(description="The checkpoint directory.")
+    retriever: str = Field(
+        "", description="The address of the retriever, HOST:PORT; empty runs without memories."
+    )
+    num_slots: int = Field(8, ge=1, le=256, description="The sequences decoded at the same time.")
+    queue_size: int = Field(
+        128, ge=0, le=4096, description="The sequences that may wait for a slot."
+    )
+    context_length: int | None = Field(
+        None,
+        ge=2,
+        description="The most tokens of prompt and output together; empty for the checkpoint's.",
+    )
+    device: str = Field("cpu", min_length=1, description="Where the model runs: cpu, cuda, cuda:0.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="The number format of weights and cache; auto is float32 on a processor, where "
+        "answers are then the same batched or alone, and bfloat16 on a GPU.",
+    )
+    num_threads: int = Field(1, ge=1, le=1024, description="The threads of the model's arithmetic.")
+    retrieval_timeout_s: float = Field(
+        0.5,
+        gt=0,
+        le=60,
+        description="How long one retrieval may take, in seconds, where a request does not say.",
+    )
+    memory_cache_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=0,
+        description="The bytes of memories kept on the device after they were read; 0 for none.",
+    )
+    memory_cache_max_age_s: float = Field(
+        600.0,
+        gt=0,
+        description="How long a memory that no retrieval names any more is kept, in seconds.",
+    )

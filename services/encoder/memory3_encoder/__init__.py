@@ -1,0 +1,1 @@
+"""The encoder service: references into memories, texts into vectors. Stateless."""

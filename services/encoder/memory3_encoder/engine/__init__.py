@@ -1,0 +1,1 @@
+"""The engine: work of many callers gathered into batches, each kind on one thread of its own."""

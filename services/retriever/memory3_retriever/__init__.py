@@ -1,0 +1,1 @@
+"""The retriever: keeps banks of references and finds memories in them."""

@@ -1,0 +1,1 @@
+"""Banks on disk: one LMDB environment each, in which everything changes together."""

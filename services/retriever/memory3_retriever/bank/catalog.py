@@ -1,0 +1,254 @@
+"""All banks of a data folder: finding, making, restoring and removing them.
+
+One process has a data folder to itself. A bank is made in a temporary folder and then renamed, so
+a crash leaves it whole or not there; what was left behind is swept at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from memory3.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    Memory3Error,
+    NotFoundError,
+)
+from memory3.rpc.logging import get_logger
+from memory3_retriever.bank.faults import typed_faults
+from memory3_retriever.bank.live import LiveBank, make_index
+from memory3_retriever.bank.names import is_bank_id, resource_name
+from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, WritePolicy
+from memory3_retriever.bank.snapshot import Snapshot, restore_snapshot, write_snapshot
+from memory3_retriever.bank.store import BankStore
+from memory3_retriever.files import discard, publish, sweep, temporary_folder
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NewBank:
+    """What a bank is made with; see ``BankInfo``."""
+
+    name: str
+    embedder: EmbedderIdentity
+    index: str
+    codec: str
+    write_policy: WritePolicy
+    description: str
+
+
+class Catalog:
+    """The banks in ``folder/banks`` and the snapshots in ``folder/snapshots``.
+
+    Args:
+        folder: The data folder; made if it is not there.
+        checkpoint_digest: The checkpoint that new and restored banks belong to.
+        map_bytes: The size of a bank's map to begin with.
+        max_bank_bytes: The size that no bank's map passes.
+
+    Raises:
+        FailedPreconditionError: Another process uses the folder.
+        BackendUnavailableError: The folder cannot be used.
+    """
+
+    def __init__(
+        self, folder: Path, checkpoint_digest: str, *, map_bytes: int, max_bank_bytes: int
+    ) -> None:
+        self._digest = checkpoint_digest
+        self._map_bytes = map_bytes
+        self._max_bank_bytes = max_bank_bytes
+        self._banks_folder = folder / "banks"
+        self._snapshots_folder = folder / "snapshots"
+        # Making or restoring a bank takes long; finding one must not wait for it.
+        self._changing = threading.Lock()
+        self._lock = threading.Lock()
+        self._banks: dict[str, LiveBank] = {}
+        self._broken: dict[str, Memory3Error] = {}
+        with typed_faults("the data folder"):
+            for each in (folder, self._banks_folder, self._snapshots_folder):
+                each.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock_handle = _lock_folder(folder)
+            sweep(self._banks_folder)
+            sweep(self._snapshots_folder)
+
+    def open_all(self) -> None:
+        """Open every bank; one that cannot be opened is told of when it is asked for."""
+        for path in sorted(self._banks_folder.iterdir()):
+            if is_bank_id(path.name) and path.is_dir() and not path.is_symlink():
+                with self._changing:
+                    self._try_open(path)
+
+    def names(self) -> list[str]:
+        """The ids of all banks, in order."""
+        with self._lock:
+            return sorted({*self._banks, *self._broken})
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._banks)
+
+    def get(self, name: str, field: str = "bank") -> LiveBank:
+        """An open bank.
+
+        Args:
+            name: Its id.
+            field: The request's field, for the error.
+
+        Raises:
+            NotFoundError: There is no such bank.
+            Memory3Error: Why the bank could not be opened.
+        """
+        with self._lock:
+            if name in self._broken:
+                raise self._broken[name]
+            if name not in self._banks:
+                raise _not_found(name, field)
+            return self._banks[name]
+
+    def create(self, new: NewBank) -> LiveBank:
+        """Make an empty bank.
+
+        Raises:
+            AlreadyExistsError: The name is taken.
+            PluginNotFoundError: There is no such index.
+            InvalidArgumentError: The index does not take its argument.
+            StorageFullError: There is no room.
+        """
+        make_index(new.index, new.embedder.dimensions).close()
+        info = BankInfo(
+            name=new.name,
+            uid=uuid.uuid4().hex,
+            checkpoint_digest=self._digest,
+            embedder=new.embedder,
+            index=new.index,
+            codec=new.codec,
+            write_policy=new.write_policy,
+            description=new.description,
+            create_time_ns=time.time_ns(),
+        )
+        with self._changing, typed_faults(resource_name(new.name)):
+            self._require_free(new.name)
+            with temporary_folder(self._banks_folder) as work:
+                self._open_store(work, new.name, info).close()
+                publish(work, self._banks_folder / new.name)
+            return self._open(self._banks_folder / new.name)
+
+    def delete(self, name: str) -> bool:
+        """Remove a bank with everything in it, also one that cannot be opened.
+
+        Returns:
+            Whether there was one.
+        """
+        with self._changing, typed_faults(resource_name(name)):
+            path = self._banks_folder / name
+            with self._lock:
+                bank = self._banks.pop(name, None)
+                self._broken.pop(name, None)
+            if bank is not None:
+                bank.close()
+            if path.is_symlink() or not path.is_dir():
+                return False
+            discard(path)
+            return True
+
+    def snapshot(self, name: str, snapshot_id: str) -> Snapshot:
+        """Write a snapshot of a bank while it is in use.
+
+        Raises:
+            NotFoundError: There is no such bank.
+            AlreadyExistsError: There is such a snapshot.
+        """
+        return write_snapshot(self.get(name, "name").store, self._snapshots_folder, snapshot_id)
+
+    def restore(self, snapshot_id: str, name: str) -> LiveBank:
+        """Make a bank of a snapshot.
+
+        Raises:
+            NotFoundError: There is no such snapshot.
+            AlreadyExistsError: The name is taken.
+            CorruptDataError: The snapshot is damaged.
+            CheckpointMismatchError: It belongs to another checkpoint.
+        """
+        with self._changing:
+            self._require_free(name)
+            restore_snapshot(
+                self._snapshots_folder,
+                snapshot_id,
+                self._banks_folder / name,
+                checkpoint_digest=self._digest,
+                max_bank_bytes=self._max_bank_bytes,
+            )
+            return self._open(self._banks_folder / name)
+
+    def close(self) -> None:
+        """Close all banks and let another process have the folder."""
+        with self._changing:
+            with self._lock:
+                banks, self._banks = list(self._banks.values()), {}
+            for bank in banks:
+                bank.close()
+            os.close(self._lock_handle)
+
+    def _try_open(self, path: Path) -> None:
+        try:
+            self._open(path)
+        except Memory3Error as error:
+            _log.error("a bank cannot be opened", bank=path.name, reason=error.reason)
+            with self._lock:
+                self._broken[path.name] = error
+
+    def _open(self, path: Path) -> LiveBank:
+        store = self._open_store(path, path.name)
+        try:
+            bank = LiveBank(store, path)
+        except BaseException:
+            store.close()
+            raise
+        with self._lock:
+            self._banks[path.name] = bank
+        return bank
+
+    def _open_store(self, path: Path, name: str, info: BankInfo | None = None) -> BankStore:
+        return BankStore(
+            path, name, map_bytes=self._map_bytes, max_map_bytes=self._max_bank_bytes, info=info
+        )
+
+    def _require_free(self, name: str) -> None:
+        path = self._banks_folder / name
+        if path.exists() or path.is_symlink():
+            raise AlreadyExistsError(
+                f"there is a bank {resource_name(name)} already",
+                field="name",
+                remedy="choose another name, or delete that bank first",
+                metadata={"resource": resource_name(name)},
+            )
+
+
+def _lock_folder(folder: Path) -> int:
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise FailedPreconditionError(
+            "another retriever uses the data folder",
+            field="data",
+            remedy="stop it, or give this one a folder of its own",
+        ) from error
+    return handle
+
+
+def _not_found(name: str, field: str) -> NotFoundError:
+    return NotFoundError(
+        f"there is no bank {resource_name(name)}",
+        field=field,
+        remedy="create it first, or list the banks",
+        metadata={"resource": resource_name(name)},
+    )

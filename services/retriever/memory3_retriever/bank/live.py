@@ -1,0 +1,181 @@
+"""A bank in use: its store and the index derived from it, changed one after the other.
+
+A change is committed first and indexed next, both under the bank's lock, before it is acknowledged:
+whoever was told of a change finds it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from memory3 import plugins
+from memory3.errors import CheckpointMismatchError
+from memory3.rpc.logging import get_logger
+from memory3_retriever.bank.ledger import Change, NewReference
+from memory3_retriever.bank.names import resource_name
+from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Vectors
+from memory3_retriever.bank.store import BankStore
+from memory3_retriever.bank.verify import Problem, Report, verify_bank
+from memory3_retriever.indexes.base import Hit, Index
+
+INDEX_FOLDER = "index"
+_BLOCK = 4096
+
+_log = get_logger(__name__)
+
+
+def make_index(name: str, dimensions: int, folder: Path | None = None) -> Index:
+    """An index by its plugin's name with its argument.
+
+    Raises:
+        PluginNotFoundError: There is no such plugin.
+        InvalidArgumentError: The plugin does not take that argument.
+    """
+    _, argument = plugins.split_name(name)
+    index: Index = plugins.load("indexes", name)(dimensions, argument=argument, folder=folder)
+    return index
+
+
+class LiveBank:
+    """An open bank that can be searched and changed.
+
+    Args:
+        store: The bank on disk; closed together with this.
+        folder: The bank's folder, where the index keeps its files.
+
+    Raises:
+        CorruptDataError: A vector is damaged.
+        PluginNotFoundError: The bank's index plugin is not installed.
+    """
+
+    def __init__(self, store: BankStore, folder: Path) -> None:
+        self.store = store
+        self._lock = threading.RLock()
+        self._index = make_index(
+            store.info.index, store.info.embedder.dimensions, folder / INDEX_FOLDER
+        )
+        self._index.load()
+        self._agree()
+
+    @property
+    def info(self) -> BankInfo:
+        """The bank's description."""
+        return self.store.info
+
+    @property
+    def resource(self) -> str:
+        """The bank's resource name."""
+        return resource_name(self.info.name)
+
+    def require_checkpoint(self, digest: str) -> None:
+        """Refuse another checkpoint than the one that the memories belong to.
+
+        Raises:
+            CheckpointMismatchError: ``digest`` is not the bank's.
+        """
+        if digest != self.info.checkpoint_digest:
+            raise CheckpointMismatchError(
+                f"{self.resource} belongs to another checkpoint",
+                field="checkpoint_digest",
+                remedy="load the checkpoint that wrote the bank, or write the bank again",
+                expected=self.info.checkpoint_digest,
+                actual=digest,
+            )
+
+    def require_embedder(self, embedder: EmbedderIdentity) -> None:
+        """Refuse another embedder than the one that made the vectors.
+
+        Raises:
+            CheckpointMismatchError: Digest or dimensions are not the bank's.
+        """
+        for field in ("digest", "dimensions"):
+            expected, actual = getattr(self.info.embedder, field), getattr(embedder, field)
+            if expected != actual:
+                raise CheckpointMismatchError(
+                    f"the vectors of {self.resource} were made by another embedder",
+                    field=f"embedder.{field}",
+                    remedy="run the encoder with the bank's embedder, or write the bank again",
+                    expected=expected,
+                    actual=actual,
+                )
+
+    def put(
+        self, new: Sequence[NewReference], keep_by_source: Mapping[str, set[bytes]] | None = None
+    ) -> Change:
+        """As ``BankStore.put``, and searchable."""
+        with self._lock:
+            change = self.store.put(new, keep_by_source)
+            vectors = {item.reference.key: item.vector for item in new}
+            self._follow(change, vectors)
+        return change
+
+    def put_memories(self, envelopes: Mapping[bytes, bytes]) -> None:
+        """As ``BankStore.put_memories``."""
+        with self._lock:
+            self._index.revision = self.store.put_memories(envelopes)
+
+    def delete(self, keys: Iterable[bytes], source: str = "") -> tuple[Change, int]:
+        """As ``BankStore.delete``, and found no more."""
+        with self._lock:
+            change, num_missing = self.store.delete(keys, source)
+            self._follow(change, {})
+        return change, num_missing
+
+    def search(self, queries: Vectors, k: int) -> tuple[int, list[list[Hit]]]:
+        """The nearest references of each query, [num_queries, dimensions].
+
+        Returns:
+            The revision that was searched (or an earlier one), and the hits.
+        """
+        revision = self._index.revision
+        return revision, self._index.search(queries, k)
+
+    def verify(self) -> Report:
+        """Read everything in the bank, and compare the index with it."""
+        report = verify_bank(self.store)
+        with self._lock:
+            stored, indexed = self.store.vector_keys(), self._index.keys()
+        for keys, what in ((stored - indexed, "does not have"), (indexed - stored, "still has")):
+            for key in sorted(keys):
+                message = f"the index {what} it; start the retriever again to derive the index anew"
+                report.problems.append(Problem(key.hex(), "INDEX_DISAGREES", message))
+        return report
+
+    def settle(self) -> None:
+        """Wait until the index does no work in the background."""
+        self._index.settle()
+
+    def close(self) -> None:
+        """Save what can be saved and close the files."""
+        with self._lock:
+            self._index.close()
+            try:
+                self._index.save()
+            except OSError:
+                _log.exception("the index was not saved", bank=self.info.name)
+            self.store.close()
+
+    def _follow(self, change: Change, vectors: Mapping[bytes, Vectors]) -> None:
+        try:
+            self._index.remove(change.removed)
+            if change.added:
+                self._index.add(change.added, np.stack([vectors[key] for key in change.added]))
+            self._index.revision = change.revision
+        except Exception:
+            # The change is durable already, so the index has to come round to it.
+            _log.exception("the index is derived anew", bank=self.info.name)
+            self._agree()
+
+    def _agree(self) -> None:
+        """Bring the index to what the store holds, whatever the index held before."""
+        stored, indexed = self.store.vector_keys(), self._index.keys()
+        self._index.remove(sorted(indexed - stored))
+        missing = sorted(stored - indexed)
+        for start in range(0, len(missing), _BLOCK):
+            block = missing[start : start + _BLOCK]
+            self._index.add(block, self.store.vectors(block))
+        self._index.revision = self.store.counters().revision

@@ -1,0 +1,245 @@
+"""What a bank holds: references and the bank's own description, and their form on disk.
+
+Every record but a memory (whose envelope carries its own checksum) is sealed: a crc32c over its key
+and its body comes first, so that neither a flipped bit nor a record under a wrong key goes
+unnoticed. It must not know LMDB or the wire.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from crc32c import crc32c
+
+from memory3.embedders.base import search_text
+from memory3.errors import CorruptDataError
+
+Vectors = npt.NDArray[np.float32]
+WritePolicy = Literal["eager", "lazy"]
+
+_SEAL = struct.Struct("<I")
+
+
+def content_key(source: str, title: str, heading: str, span_start: int | None, text: str) -> bytes:
+    """The 16-byte content hash that identifies a reference.
+
+    It is the beginning of a sha256 over five fields in this order, each preceded by its length in
+    bytes as eight big-endian bytes: source, title, heading, the span's start as a decimal number
+    (nothing where there is no span), text. Metadata is not part of it.
+    """
+    start = "" if span_start is None else str(span_start)
+    digest = hashlib.sha256()
+    for part in (source, title, heading, start, text):
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.digest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A short text that is encoded on its own into one memory.
+
+    Attributes:
+        text: What the encoder reads.
+        source: Where it comes from; may be empty.
+        title: The title of its document; may be empty.
+        heading: The path of headings above it, joined by " > "; may be empty.
+        span: Its half-open range of code points in the document, where that is known.
+        num_tokens: Its length in tokens of the checkpoint.
+        metadata: The caller's own pairs.
+        create_time_ns: When it became durable, in nanoseconds since 1970; 0 before that.
+        key: The 16-byte content hash; made from the other fields.
+    """
+
+    text: str
+    source: str = ""
+    title: str = ""
+    heading: str = ""
+    span: tuple[int, int] | None = None
+    num_tokens: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    create_time_ns: int = 0
+    key: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        start = None if self.span is None else self.span[0]
+        key = content_key(self.source, self.title, self.heading, start, self.text)
+        object.__setattr__(self, "key", key)
+
+    @property
+    def id(self) -> str:
+        """The content hash as 32 hexadecimal digits."""
+        return self.key.hex()
+
+    @property
+    def search_text(self) -> str:
+        """What is embedded to find it."""
+        return search_text(self.title, self.heading, self.text)
+
+    def to_bytes(self) -> bytes:
+        """The sealed record."""
+        values = {
+            name: value
+            for name in ("text", "source", "title", "heading", "span", "num_tokens", "metadata")
+            if (value := getattr(self, name))
+        }
+        values["create_time_ns"] = self.create_time_ns
+        return seal(self.key, _dump(values))
+
+    @classmethod
+    def from_bytes(cls, key: bytes, data: bytes) -> Reference:
+        """The reference of a sealed record.
+
+        Raises:
+            CorruptDataError: The record is damaged or belongs to another key.
+        """
+        values = _load(unseal(key, data, "reference", key.hex()), key.hex())
+        span = values.pop("span", None)
+        reference = cls(span=None if span is None else (span[0], span[1]), **values)
+        if reference.key != key:
+            raise corrupt("reference", key.hex(), "its content is not what its id stands for")
+        return reference
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderIdentity:
+    """Which embedder made a bank's vectors: name, digest of its weights, length of a vector."""
+
+    name: str
+    digest: str
+    dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class BankInfo:
+    """A bank's description, fixed when it is made.
+
+    Attributes:
+        name: The id, without ``banks/``.
+        uid: A random number of this very bank, so that a later bank of the same name shares
+            nothing with it in a cache.
+        checkpoint_digest: The checkpoint that writes its memories.
+        embedder: What makes its vectors.
+        index: The index plugin with its argument.
+        codec: The codec of the memories.
+        write_policy: When memories are written.
+        description: For people.
+        create_time_ns: When it was made, in nanoseconds since 1970.
+    """
+
+    name: str
+    uid: str
+    checkpoint_digest: str
+    embedder: EmbedderIdentity
+    index: str
+    codec: str
+    write_policy: WritePolicy
+    description: str
+    create_time_ns: int
+
+    def to_bytes(self, key: bytes) -> bytes:
+        """The sealed record."""
+        return seal(key, _dump(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_bytes(cls, key: bytes, data: bytes) -> BankInfo:
+        """The description of a sealed record.
+
+        Raises:
+            CorruptDataError: The record is damaged.
+        """
+        values = _load(unseal(key, data, "bank", "description"), "description")
+        return cls(embedder=EmbedderIdentity(**values.pop("embedder")), **values)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The sums that a bank keeps with every change: revision, sources, bytes of memories."""
+
+    revision: int = 0
+    num_sources: int = 0
+    memory_bytes: int = 0
+
+    def to_bytes(self, key: bytes) -> bytes:
+        """The sealed record."""
+        return seal(key, _dump(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_bytes(cls, key: bytes, data: bytes) -> Counters:
+        """The counters of a sealed record.
+
+        Raises:
+            CorruptDataError: The record is damaged.
+        """
+        return cls(**_load(unseal(key, data, "bank", "counters"), "counters"))
+
+
+def vector_to_bytes(key: bytes, vector: Vectors) -> bytes:
+    """The sealed record of a vector: float32, little-endian."""
+    return seal(key, vector.astype("<f4", copy=False).tobytes())
+
+
+def vector_from_bytes(key: bytes, data: bytes, dimensions: int) -> Vectors:
+    """The vector of a sealed record, [dimensions].
+
+    Raises:
+        CorruptDataError: The record is damaged, of another length, or not finite.
+    """
+    vector = np.frombuffer(unseal(key, data, "vector", key.hex()), dtype="<f4")
+    if vector.shape != (dimensions,):
+        raise corrupt("vector", key.hex(), f"it has {vector.size} values, not {dimensions}")
+    if not np.isfinite(vector).all():
+        raise corrupt("vector", key.hex(), "it has values that are not finite")
+    return vector.astype(np.float32, copy=False)
+
+
+def seal(key: bytes, body: bytes) -> bytes:
+    """A record with the checksum of its key and body in front."""
+    return _SEAL.pack(crc32c(body, crc32c(key))) + body
+
+
+def unseal(key: bytes, data: bytes, what: str, name: str) -> bytes:
+    """The body of a record.
+
+    Raises:
+        CorruptDataError: The checksum is not the one of this key and body.
+    """
+    if len(data) < _SEAL.size:
+        raise corrupt(what, name, "it is cut short")
+    body = data[_SEAL.size :]
+    if _SEAL.unpack_from(data)[0] != crc32c(body, crc32c(key)):
+        raise corrupt(what, name, "its checksum is wrong")
+    return body
+
+
+def corrupt(what: str, name: str, message: str) -> CorruptDataError:
+    """The error for something on disk that contradicts itself."""
+    return CorruptDataError(
+        f"the {what} {name} on disk is damaged: {message}",
+        field=what,
+        remedy="verify the bank, then restore it from a snapshot or add its documents again",
+        metadata={"resource": name},
+    )
+
+
+def _dump(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _load(body: bytes, name: str) -> dict[str, Any]:
+    try:
+        values = json.loads(body)
+    except ValueError as error:
+        raise corrupt("record", name, "it is not JSON") from error
+    if not isinstance(values, dict):
+        raise corrupt("record", name, "it is not an object")
+    return values

@@ -1,0 +1,1 @@
+"""The cache family: memories kept close, never the truth."""

@@ -1,0 +1,117 @@
+"""What a cache is: envelopes kept close, bound to bank, checkpoint and reference.
+
+The family ``memory3.caches``. A cache may lose anything at any time and its faults never reach the
+caller: they only change speed. What comes out is verified by the caller before use, so a cache
+must not know what an envelope is, nor banks, nor the wire.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, NamedTuple, Self
+
+from memory3 import plugins
+from memory3.errors import InvalidArgumentError
+
+NO_CACHE = "none"
+
+
+class MemoryKey(NamedTuple):
+    """What one memory is kept under.
+
+    Attributes:
+        bank_uid: The random number of the bank, never reused by a later bank of the same name.
+        checkpoint_digest: The checkpoint that wrote the memory.
+        reference_id: 32 hexadecimal digits.
+    """
+
+    bank_uid: str
+    checkpoint_digest: str
+    reference_id: str
+
+    def __str__(self) -> str:
+        # The braces keep the keys of a bank on one node of a Redis cluster.
+        return f"memory3:{{{self.bank_uid}}}:{self.checkpoint_digest}:{self.reference_id}"
+
+
+class Cache(ABC):
+    """Keeps values by key, as long as it likes. Any number of threads may use it at once."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def from_argument(cls, argument: str | None) -> Self:
+        """A cache as a setting names it.
+
+        Args:
+            argument: What stands after the colon in the cache's name; None where there is none.
+
+        Raises:
+            InvalidArgumentError: The argument is not of the form that this cache takes.
+        """
+
+    @abstractmethod
+    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
+        """The values at hand. Raises nothing: a fault is as if there were none."""
+
+    @abstractmethod
+    def put_many(self, values: Mapping[MemoryKey, bytes]) -> None:
+        """Keep values, if that is possible. Raises nothing."""
+
+    @abstractmethod
+    def delete_many(self, keys: Iterable[MemoryKey]) -> None:
+        """Forget values, if that is possible. Raises nothing."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The cache for people: name and place, never a credential."""
+
+    def close(self) -> None:  # noqa: B027 - most caches have nothing to release
+        """Release what is held."""
+
+
+class NoCache(Cache):
+    """Keeps nothing."""
+
+    name: ClassVar[str] = NO_CACHE
+
+    @classmethod
+    def from_argument(cls, argument: str | None) -> Self:
+        """The only one there is.
+
+        Raises:
+            InvalidArgumentError: There is an argument.
+        """
+        if argument is not None:
+            raise InvalidArgumentError(
+                '"none" takes no argument', field="cache", remedy='use "none"'
+            )
+        return cls()
+
+    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
+        """Nothing."""
+        return {}
+
+    def put_many(self, values: Mapping[MemoryKey, bytes]) -> None:
+        """Pass the values over."""
+
+    def delete_many(self, keys: Iterable[MemoryKey]) -> None:
+        """Nothing is there to forget."""
+
+    def describe(self) -> str:
+        """The word "none"."""
+        return self.name
+
+
+def open_cache(name: str) -> Cache:
+    """A cache by its plugin's name with its argument; "none" for none.
+
+    Raises:
+        PluginNotFoundError: There is no such plugin.
+        InvalidArgumentError: The plugin does not take that argument.
+    """
+    bare, argument = plugins.split_name(name)
+    kind: type[Cache] = NoCache if bare == NO_CACHE else plugins.load("caches", name)
+    return kind.from_argument(argument)

@@ -1,0 +1,53 @@
+"""A circuit breaker: after a fault nobody tries again for a while, then one does."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class CircuitBreaker:
+    """Says whether to try.
+
+    Each fault in a row doubles the pause, up to a limit; one success ends it.
+
+    Args:
+        first_pause_s: The pause after a first fault, in seconds.
+        max_pause_s: The longest pause.
+    """
+
+    def __init__(self, first_pause_s: float = 0.5, max_pause_s: float = 30.0) -> None:
+        self._first_pause_s = first_pause_s
+        self._max_pause_s = max_pause_s
+        self._lock = threading.Lock()
+        self._pause_s = 0.0
+        self._closed_until = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the latest try was a fault."""
+        with self._lock:
+            return self._pause_s > 0
+
+    def allows(self) -> bool:
+        """Whether the caller may try now; after a pause only one caller at a time may."""
+        with self._lock:
+            if not self._pause_s:
+                return True
+            now = time.monotonic()
+            if now < self._closed_until:
+                return False
+            self._closed_until = now + self._pause_s
+            return True
+
+    def succeeded(self) -> None:
+        """It worked."""
+        with self._lock:
+            self._pause_s = 0.0
+
+    def failed(self) -> None:
+        """It did not."""
+        with self._lock:
+            doubled = max(self._first_pause_s, 2 * self._pause_s)
+            self._pause_s = min(doubled, self._max_pause_s)
+            self._closed_until = time.monotonic() + self._pause_s

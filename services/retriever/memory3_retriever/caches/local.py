@@ -1,0 +1,86 @@
+"""The cache in the process: the latest used memories, up to so many bytes."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Self
+
+from cachetools import LRUCache
+
+from memory3.errors import InvalidArgumentError
+from memory3_retriever.caches.base import Cache, MemoryKey
+
+DEFAULT_BYTES = 256 << 20
+
+# What a key and the bookkeeping for it take beside the value.
+_OVERHEAD_BYTES = 400
+_SIZE = re.compile(r"(\d{1,6})(KiB|MiB|GiB)")
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+class LocalCache(Cache):
+    """Keeps the most recently used values.
+
+    Args:
+        max_bytes: The most that keys and values take together.
+    """
+
+    name: ClassVar[str] = "local"
+
+    def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
+        self._lock = threading.Lock()
+        self._max_bytes = max_bytes
+        self._values: LRUCache[MemoryKey, bytes] = LRUCache(max_bytes, getsizeof=_size)
+
+    @classmethod
+    def from_argument(cls, argument: str | None) -> Self:
+        """A cache of a size such as ``512MiB``; 256 MiB where none is given.
+
+        Raises:
+            InvalidArgumentError: The argument is not a size.
+        """
+        if argument is None:
+            return cls()
+        match = _SIZE.fullmatch(argument)
+        if match is None or int(match.group(1)) == 0:
+            raise InvalidArgumentError(
+                f"the local cache cannot take {argument[:100]!r}",
+                field="cache",
+                remedy='use "local", or "local:" and a size such as 64MiB or 2GiB',
+            )
+        return cls(int(match.group(1)) * _UNITS[match.group(2)])
+
+    @property
+    def num_bytes(self) -> int:
+        """What is kept now, in bytes."""
+        with self._lock:
+            return int(self._values.currsize)
+
+    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
+        """The values at hand."""
+        with self._lock:
+            found = {key: self._values.get(key) for key in keys}
+        return {key: value for key, value in found.items() if value is not None}
+
+    def put_many(self, values: Mapping[MemoryKey, bytes]) -> None:
+        """Keep values; one larger than the whole cache is passed over."""
+        with self._lock:
+            for key, value in values.items():
+                if _size(value) <= self._max_bytes:
+                    self._values[key] = value
+
+    def delete_many(self, keys: Iterable[MemoryKey]) -> None:
+        """Forget values."""
+        with self._lock:
+            for key in keys:
+                self._values.pop(key, None)
+
+    def describe(self) -> str:
+        """Name and size."""
+        return f"local:{self._max_bytes >> 10}KiB"
+
+
+def _size(value: bytes) -> int:
+    return len(value) + _OVERHEAD_BYTES

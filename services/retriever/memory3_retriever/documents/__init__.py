@@ -1,0 +1,1 @@
+"""Splitting whole texts into references."""

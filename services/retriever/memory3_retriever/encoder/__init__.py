@@ -1,0 +1,1 @@
+"""The encoder as the retriever sees it: a service behind an address."""

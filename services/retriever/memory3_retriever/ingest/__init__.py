@@ -1,0 +1,1 @@
+"""Adding documents and references to a bank."""

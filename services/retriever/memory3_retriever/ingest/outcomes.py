@@ -1,0 +1,34 @@
+"""What is asked for, and what became of it, in the words of the bank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A whole text to be split."""
+
+    text: str
+    source: str = ""
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AddedDocument:
+    """What became of a document: its references in reading order, and counts."""
+
+    keys: tuple[bytes, ...]
+    num_added: int
+    num_existing: int
+    num_removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddedReference:
+    """What became of a reference; not ``added`` means that it was there already."""
+
+    key: bytes
+    added: bool

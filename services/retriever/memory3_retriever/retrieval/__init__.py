@@ -1,0 +1,1 @@
+"""Finding references and handing out their memories."""

@@ -1,0 +1,121 @@
+"""Handing out memories: from the cache, else from the bank, else written at last.
+
+Every envelope is verified on its way out, wherever it came from. The cache's mistakes only cost
+time; the bank's are errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from memory3.errors import CheckpointMismatchError, CorruptDataError, UnavailableError
+from memory3.memory.envelope import verify
+from memory3_retriever.bank.live import LiveBank
+from memory3_retriever.bank.records import corrupt
+from memory3_retriever.caches.base import Cache, MemoryKey
+from memory3_retriever.metrics import RetrieverMetrics
+from memory3_retriever.retrieval.lazy import LazyWriter
+
+# Memories held at once while an answer is streamed.
+BATCH = 64
+
+
+class MemoryReader:
+    """Reads memories through a cache.
+
+    Args:
+        cache: Asked first.
+        writer: Writes the missing ones of lazy banks.
+        metrics: Counts.
+    """
+
+    def __init__(self, cache: Cache, writer: LazyWriter, metrics: RetrieverMetrics) -> None:
+        self.cache = cache
+        self._writer = writer
+        self._metrics = metrics
+        # The same counts as in the metrics, for GetInfo; a lost update does no harm.
+        self.num_from_cache = 0
+        self.num_from_bank = 0
+
+    def ensure(self, bank: LiveBank, keys: set[bytes], wait_s: float) -> set[bytes]:
+        """Those of the keys whose memory is there, after waiting for the missing ones.
+
+        Raises:
+            CheckpointMismatchError: Missing ones cannot be written by this encoder.
+        """
+        there = bank.store.with_memory(keys)
+        if there != keys:
+            with self._metrics.retrieval.labels("write").time():
+                self._writer.write(bank, keys - there, wait_s)
+            there = bank.store.with_memory(keys)
+        return there
+
+    def read(self, bank: LiveBank, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """The verified envelopes of keys whose memory is there, a few at a time.
+
+        Raises:
+            CorruptDataError: One of them is damaged on disk.
+            CheckpointMismatchError: One of them was written by another checkpoint.
+            UnavailableError: One of them was deleted in the meantime.
+        """
+        for start in range(0, len(keys), BATCH):
+            block = keys[start : start + BATCH]
+            with self._metrics.retrieval.labels("read").time():
+                envelopes = self._read_block(bank, block)
+            yield from ((key, envelopes[key]) for key in block)
+
+    def count_unsent(self, num_held: int, num_left_out: int) -> None:
+        """Note the hits whose memories were not sent."""
+        self._count("held", num_held)
+        self._count("left_out", num_left_out)
+
+    def forget(self, bank: LiveBank, keys: Sequence[bytes]) -> None:
+        """Take memories out of the cache."""
+        self.cache.delete_many([_cache_key(bank, key) for key in keys])
+
+    def _read_block(self, bank: LiveBank, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        envelopes = self._from_cache(bank, keys)
+        missing = [key for key in keys if key not in envelopes]
+        stored = bank.store.memories(missing)
+        for key in missing:
+            if key not in stored:
+                raise UnavailableError(
+                    f"reference {key.hex()} was deleted while it was being read",
+                    field="bank",
+                    remedy="retrieve again",
+                    retry_after_s=0.0,
+                )
+            self._verify_stored(bank, key, stored[key])
+        self.cache.put_many({_cache_key(bank, key): stored[key] for key in missing})
+        self._count("cache", len(envelopes))
+        self._count("bank", len(missing))
+        self.num_from_cache += len(envelopes)
+        self.num_from_bank += len(missing)
+        return {**envelopes, **stored}
+
+    def _from_cache(self, bank: LiveBank, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        keys_by_name = {_cache_key(bank, key): key for key in keys}
+        sound: dict[bytes, bytes] = {}
+        for name, envelope in self.cache.get_many(list(keys_by_name)).items():
+            try:
+                verify(envelope, checkpoint_digest=bank.info.checkpoint_digest)
+            except (CorruptDataError, CheckpointMismatchError) as error:
+                self._metrics.cache_rejected.labels(error.reason).inc()
+                self.cache.delete_many([name])
+            else:
+                sound[keys_by_name[name]] = envelope
+        return sound
+
+    def _verify_stored(self, bank: LiveBank, key: bytes, envelope: bytes) -> None:
+        try:
+            verify(envelope, checkpoint_digest=bank.info.checkpoint_digest)
+        except CorruptDataError as error:
+            raise corrupt("memory", key.hex(), error.message) from error
+
+    def _count(self, origin: str, amount: int) -> None:
+        if amount:
+            self._metrics.memories.labels(origin).inc(amount)
+
+
+def _cache_key(bank: LiveBank, key: bytes) -> MemoryKey:
+    return MemoryKey(bank.info.uid, bank.info.checkpoint_digest, key.hex())

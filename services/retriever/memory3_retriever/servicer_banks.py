@@ -1,0 +1,153 @@
+"""The methods about whole banks."""
+
+from __future__ import annotations
+
+import grpc
+
+import memory3
+from memory3 import plugins
+from memory3.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    Memory3Error,
+    NotFoundError,
+    PluginNotFoundError,
+)
+from memory3.v1 import retriever_pb2
+from memory3_retriever import convert
+from memory3_retriever import validation as check
+from memory3_retriever.bank.catalog import NewBank
+from memory3_retriever.bank.live import LiveBank
+from memory3_retriever.bank.names import bank_id, resource_name, snapshot_id
+from memory3_retriever.limits import CallLimit
+from memory3_retriever.loading import Loaded
+from memory3_retriever.servicer_base import ServicerBase
+
+
+class BankMethods(ServicerBase):
+    """Create, get, list, delete, verify, snapshot, restore; and the retriever about itself."""
+
+    def CreateBank(
+        self, request: retriever_pb2.CreateBankRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.CreateBankResponse:
+        """See the proto."""
+        loaded, asked = self._loaded(), request.bank
+        name = bank_id(asked.name, "bank.name")
+        policy = convert.write_policy(asked.write_policy)
+        if len(asked.description) > check.MAX_DESCRIPTION:
+            raise check.invalid(
+                "bank.description",
+                f"{len(asked.description)} characters, allowed are {check.MAX_DESCRIPTION}",
+                "shorten it",
+            )
+        index = check.name_text("bank.index", asked.index or loaded.default_index)
+        encoder = loaded.encoder.info(CallLimit(context))
+        codec = asked.codec or encoder.default_codec
+        if codec not in encoder.codecs:
+            raise check.invalid(
+                "bank.codec",
+                f"the encoder has no codec {codec[:100]!r}",
+                f"use one of {', '.join(encoder.codecs)}",
+            )
+        new = NewBank(name, encoder.embedder, index, codec, policy, asked.description)
+        try:
+            bank = loaded.catalog.create(new)
+        except PluginNotFoundError as error:
+            raise check.invalid("bank.index", error.message, error.remedy or "") from error
+        except (InvalidArgumentError, AlreadyExistsError) as error:
+            error.field = f"bank.{error.field}"
+            raise
+        return retriever_pb2.CreateBankResponse(bank=_described(bank))
+
+    def GetBank(
+        self, request: retriever_pb2.GetBankRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.GetBankResponse:
+        """See the proto."""
+        return retriever_pb2.GetBankResponse(bank=_described(self._bank(request.name, "name")))
+
+    def ListBanks(
+        self, request: retriever_pb2.ListBanksRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.ListBanksResponse:
+        """See the proto."""
+        size = check.page_size(request.page_size)
+        after = check.after_token("banks", request.page_token)
+        loaded = self._loaded()
+        names = [name for name in loaded.catalog.names() if name > after]
+        response = retriever_pb2.ListBanksResponse()
+        for name in names[:size]:
+            response.banks.append(_listed(loaded, name))
+        if len(names) > size:
+            response.next_page_token = check.page_token("banks", names[size - 1])
+        return response
+
+    def DeleteBank(
+        self, request: retriever_pb2.DeleteBankRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.DeleteBankResponse:
+        """See the proto."""
+        name = bank_id(request.name, "name")
+        if not self._loaded().catalog.delete(name) and not request.allow_missing:
+            raise NotFoundError(
+                f"there is no bank {request.name}",
+                field="name",
+                remedy="list the banks, or set allow_missing",
+                metadata={"resource": request.name},
+            )
+        return retriever_pb2.DeleteBankResponse()
+
+    def VerifyBank(
+        self, request: retriever_pb2.VerifyBankRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.VerifyBankResponse:
+        """See the proto."""
+        report = self._bank(request.name, "name").verify()
+        response = retriever_pb2.VerifyBankResponse(num_checked=report.num_checked)
+        for problem in report.problems:
+            response.problems.add(
+                reference_id=problem.reference_id, reason=problem.reason, message=problem.message
+            )
+        return response
+
+    def SnapshotBank(
+        self, request: retriever_pb2.SnapshotBankRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.SnapshotBankResponse:
+        """See the proto."""
+        name = bank_id(request.name, "name")
+        wanted = snapshot_id(request.snapshot, "snapshot") if request.snapshot else ""
+        snapshot = self._loaded().catalog.snapshot(name, wanted)
+        return retriever_pb2.SnapshotBankResponse(snapshot=convert.snapshot_message(snapshot))
+
+    def RestoreBank(
+        self, request: retriever_pb2.RestoreBankRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.RestoreBankResponse:
+        """See the proto."""
+        name = bank_id(request.name, "name")
+        wanted = snapshot_id(request.snapshot, "snapshot")
+        bank = self._loaded().catalog.restore(wanted, name)
+        return retriever_pb2.RestoreBankResponse(bank=_described(bank))
+
+    def GetInfo(
+        self, request: retriever_pb2.RetrieverServiceGetInfoRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.RetrieverServiceGetInfoResponse:
+        """See the proto."""
+        loaded = self._loaded()
+        return retriever_pb2.RetrieverServiceGetInfoResponse(
+            checkpoint=loaded.checkpoint.info(),
+            indexes=plugins.names("indexes"),
+            cache=loaded.memories.cache.describe(),
+            cache_hits=loaded.memories.num_from_cache,
+            cache_misses=loaded.memories.num_from_bank,
+            num_banks=len(loaded.catalog.names()),
+            version=memory3.__version__,
+        )
+
+
+def _listed(loaded: Loaded, name: str) -> retriever_pb2.Bank:
+    """A bank in a list; of one that cannot be opened, or has just been deleted, only the name."""
+    try:
+        return _described(loaded.catalog.get(name))
+    except Memory3Error:
+        return retriever_pb2.Bank(name=resource_name(name))
+
+
+def _described(bank: LiveBank) -> retriever_pb2.Bank:
+    statistics = bank.store.statistics()
+    return convert.bank_message(bank.info, statistics, bank.store.environment.disk_bytes())

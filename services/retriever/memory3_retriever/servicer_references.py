@@ -1,0 +1,131 @@
+"""The methods about the references of a bank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import grpc
+
+from memory3.errors import InvalidArgumentError, NotFoundError, RequestCancelledError
+from memory3.v1 import retriever_pb2
+from memory3_retriever import convert
+from memory3_retriever import validation as check
+from memory3_retriever.bank.names import reference_key
+from memory3_retriever.limits import CallLimit
+from memory3_retriever.servicer_base import ServicerBase
+
+RequestT = TypeVar("RequestT")
+
+
+class ReferenceMethods(ServicerBase):
+    """Add, get, list and delete references."""
+
+    def AddDocuments(
+        self,
+        request_iterator: Iterator[retriever_pb2.AddDocumentsRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[retriever_pb2.AddDocumentsResponse]:
+        """See the proto."""
+        limit, adder, name = CallLimit(context), self._loaded().adder, ""
+        for request in _requests(request_iterator):
+            name = _same_bank(name, request.bank)
+            bank = self._bank(name, "bank")
+            documents = convert.new_documents(request.documents)
+            outcomes = adder.add_documents(bank, documents, limit, replace=request.replace)
+            sources = [document.source for document in request.documents]
+            pairs = zip(outcomes, sources, strict=True)
+            yield retriever_pb2.AddDocumentsResponse(
+                results=[convert.document_result(outcome, source) for outcome, source in pairs]
+            )
+
+    def AddReferences(
+        self,
+        request_iterator: Iterator[retriever_pb2.AddReferencesRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[retriever_pb2.AddReferencesResponse]:
+        """See the proto."""
+        limit, loaded, name = CallLimit(context), self._loaded(), ""
+        for request in _requests(request_iterator):
+            name = _same_bank(name, request.bank)
+            bank = self._bank(name, "bank")
+            references = convert.new_references(request.references, loaded.splitter)
+            outcomes = loaded.adder.add_references(bank, references, limit)
+            yield retriever_pb2.AddReferencesResponse(
+                results=[convert.reference_result(outcome) for outcome in outcomes]
+            )
+
+    def GetReference(
+        self, request: retriever_pb2.GetReferenceRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.GetReferenceResponse:
+        """See the proto."""
+        key = reference_key(request.id, "id")
+        bank = self._bank(request.bank, "bank")
+        reference = bank.store.get([key]).get(key)
+        if reference is None:
+            raise NotFoundError(
+                f"{bank.resource} has no reference {request.id}",
+                field="id",
+                remedy="use an id that adding or searching gave",
+                metadata={"resource": request.id},
+            )
+        return retriever_pb2.GetReferenceResponse(
+            reference=convert.reference_message(reference),
+            memory_bytes=len(bank.store.memories([key]).get(key, b"")),
+        )
+
+    def ListReferences(
+        self, request: retriever_pb2.ListReferencesRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.ListReferencesResponse:
+        """See the proto."""
+        size = check.page_size(request.page_size)
+        kind = f"references of {request.source!r}"
+        last = check.after_token(kind, request.page_token)
+        after = reference_key(last, "page_token") if last else b""
+        bank = self._bank(request.bank, "bank")
+        found = bank.store.page(after, size + 1, request.source)
+        response = retriever_pb2.ListReferencesResponse()
+        num_bytes = 0
+        for reference in found[:size]:
+            message = convert.reference_message(reference)
+            num_bytes += message.ByteSize()
+            if response.references and num_bytes > check.MAX_PAGE_BYTES:
+                break
+            response.references.append(message)
+        if len(found) > len(response.references):
+            response.next_page_token = check.page_token(kind, response.references[-1].id)
+        return response
+
+    def DeleteReferences(
+        self, request: retriever_pb2.DeleteReferencesRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.DeleteReferencesResponse:
+        """See the proto."""
+        if not request.ids and not request.source:
+            raise check.invalid("ids", "nothing says what to delete", "give ids or a source")
+        check.count_within("ids", request.ids, 0, check.MAX_DELETE_IDS)
+        keys = [reference_key(id, f"ids[{i}]") for i, id in enumerate(request.ids)]
+        bank = self._bank(request.bank, "bank")
+        change, num_missing = bank.delete(keys, request.source)
+        self._loaded().memories.forget(bank, change.removed)
+        return retriever_pb2.DeleteReferencesResponse(
+            num_deleted=len(change.removed), num_missing=num_missing
+        )
+
+
+def _requests(stream: Iterator[RequestT]) -> Iterator[RequestT]:
+    """The requests of a stream; a caller that goes away ends it as what it is."""
+    try:
+        yield from stream
+    except grpc.RpcError as error:
+        raise RequestCancelledError("the caller is gone") from error
+
+
+def _same_bank(first: str, given: str) -> str:
+    """The bank of a stream: named by its first request, and by no later one differently."""
+    if given and first and given != first:
+        raise InvalidArgumentError(
+            f"{given[:100]!r} is not the bank that the stream began with",
+            field="bank",
+            remedy="use one stream for each bank",
+        )
+    return first or given

@@ -1,0 +1,57 @@
+"""The settings of the retriever: options, ``MEMORY3_RETRIEVER_*`` variables, defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from memory3.settings import ServiceSettings
+
+
+class RetrieverSettings(ServiceSettings):
+    """What the retriever can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="MEMORY3_RETRIEVER_")
+    service: ClassVar[str] = "retriever"
+
+    port: int = Field(7301, ge=0, le=65535, description="The port to listen on; 0 for a free one.")
+    checkpoint: Path = Field(
+        description="The checkpoint directory; its tokenizer splits documents."
+    )
+    data: Path = Field(description="The folder of banks and snapshots; one retriever has it alone.")
+    encoder: str = Field(
+        "127.0.0.1:7302", min_length=1, description="The address of the encoder, HOST:PORT."
+    )
+    index: str = Field(
+        "hnsw",
+        min_length=1,
+        description="The index of banks that name none: exact, or hnsw with parameters such as "
+        "hnsw:m=32,ef_construction=200,ef=256,delta=10000,threads=1.",
+    )
+    cache: str = Field(
+        "local",
+        min_length=1,
+        description="The cache of memories: local, local:512MiB, redis://HOST:PORT/0, "
+        "redis:rediss://HOST:PORT/0 (TLS), redis:unix://PATH, or none.",
+    )
+    map_bytes: int = Field(
+        64 << 20,
+        ge=1 << 20,
+        le=1 << 46,
+        description="The size of a bank's memory map to begin with; it grows by itself.",
+    )
+    max_bank_bytes: int = Field(
+        1 << 40, ge=1 << 20, le=1 << 46, description="The size that no bank may pass."
+    )
+    embed_seconds: float = Field(
+        10.0, gt=0, le=3600, description="The longest that one call to embed may take."
+    )
+    encode_seconds: float = Field(
+        300.0, gt=0, le=86_400, description="The longest that encoding one batch may take."
+    )
+    max_streams: int = Field(
+        16, ge=1, le=4096, description="The most streams that add to banks at once, of each kind."
+    )
