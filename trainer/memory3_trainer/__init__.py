@@ -1,0 +1,1 @@
+"""The trainer: from text to a checkpoint that every service loads. Knows Lightning."""
