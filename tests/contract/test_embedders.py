@@ -1,0 +1,35 @@
+"""Every built-in embedder against the contract of its family."""
+
+from functools import cache
+from pathlib import Path
+
+from memory3.embedders.base import Embedder
+from memory3.embedders.lexical import LexicalEmbedder
+from memory3.embedders.sentence_transformers import SentenceTransformersEmbedder
+from memory3.testing.embedders import EmbedderContract
+from tests.unit.embedders.models import save_tiny_sentence_transformer, training_texts
+
+
+@cache
+def _trained() -> dict[str, bytes]:
+    return LexicalEmbedder.train(training_texts()).files()
+
+
+class TestLexicalEmbedder(EmbedderContract):
+    """The embedder that a checkpoint carries."""
+
+    def make(self, directory: Path) -> Embedder:
+        """Write the files as a checkpoint does, then load them."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, data in _trained().items():
+            (directory / name).write_bytes(data)
+        return LexicalEmbedder.from_checkpoint(directory, None)
+
+
+class TestSentenceTransformersEmbedder(EmbedderContract):
+    """A real model of that library, tiny and untrained, made on the spot."""
+
+    def make(self, directory: Path) -> Embedder:
+        """Save a model, then load it by its path."""
+        path = save_tiny_sentence_transformer(directory / "model")
+        return SentenceTransformersEmbedder.from_checkpoint(None, str(path))

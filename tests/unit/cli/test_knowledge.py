@@ -1,0 +1,161 @@
+"""The commands that put knowledge into banks and look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memory3.client import Client
+from tests.unit.cli.conftest import Run
+from tests.unit.client.servers import DIGEST, Services
+from tests.unit.ingest.files import write
+
+
+def test_folder_becomes_references_that_are_found(serving: Run, tmp_path: Path) -> None:
+    """Add makes the bank, search finds what was added, repeating adds nothing."""
+    write(tmp_path / "docs/ada.md", "# Ada\n\nAda lives in Turin.")
+    write(tmp_path / "docs/bob.txt", "Bob sails.")
+    write(tmp_path / "docs/image.png", b"\x89PNG\x00")
+    first = serving("add", "docs")
+    assert first.code == 0
+    assert first.out.startswith("3 references added, 0 there already, 0 removed")
+    assert "docs/image.png: unknown suffix .png" in first.err
+    found = serving("search", "Ada lives in Turin", "-k", "1")
+    assert found.out.split("\n")[0] == "score\tsource\theading\ttext"
+    assert found.rows[0][:4] == ["1.000", "docs/ada.md", "", "Ada lives in Turin."]
+    assert serving("add", "docs").out.startswith("0 references added, 3 there already")
+
+
+def test_add_reports_as_json(serving: Run, tmp_path: Path) -> None:
+    """Programs get every count and every skip."""
+    write(tmp_path / "a.jsonl", '{"body": "one"}\nbad\n')
+    report = serving("add", "a.jsonl", "--text-field", "body", "-b", "data", "-o", "json").json
+    assert report["bank"] == "data"
+    assert (report["num_added"], report["num_files"], report["interrupted"]) == (1, 1, False)
+    assert [skip["source"] for skip in report["skipped"]] == ["a.jsonl#line/2"]
+
+
+def test_add_fails_if_nothing_could_be_added(serving: Run, tmp_path: Path) -> None:
+    """All skipped is a failure; some skipped is one only when strict."""
+    write(tmp_path / "a.png", b"\x89PNG\x00")
+    assert serving("add", "a.png").code == 1
+    write(tmp_path / "b.txt", "text")
+    assert serving("add", "a.png", "b.txt").code == 0
+    assert serving("add", "a.png", "b.txt", "--strict").code == 1
+
+
+def test_add_tells_what_is_durable_when_the_services_fail(serving: Run, tmp_path: Path) -> None:
+    """The report comes before the error."""
+    write(tmp_path / "a.txt", "fine " + "x" * 2**18)
+    write(tmp_path / "b.txt", "disk-full")
+    result = serving("add", "a.txt", "b.txt")
+    assert result.code == 1
+    assert result.out.startswith("1 references added")
+    assert "error: the disk is full" in result.err
+    assert "fix: free some space" in result.err
+
+
+def test_include_exclude_and_keep_old(serving: Run, tmp_path: Path, client: Client) -> None:
+    """Patterns choose files in folders; old references stay if asked."""
+    for name in ("a.md", "b.txt", "c.md"):
+        write(tmp_path / "in" / name, f"first {name}")
+    serving("add", "in", "--include", "*.md", "--exclude", "c.*")
+    assert {r.source for r in client.list_references("default")} == {"in/a.md"}
+    write(tmp_path / "in/a.md", "second")
+    serving("add", "in/a.md", "--keep-old")
+    assert len(list(client.list_references("default"))) == 2
+    serving("add", "in/a.md")
+    assert [r.text.strip() for r in client.list_references("default")] == ["second"]
+
+
+def test_bank_commands(serving: Run) -> None:
+    """A bank is made, listed, described, copied and removed."""
+    made = serving("bank", "create", "docs", "--index", "exact", "--lazy", "-o", "json").json
+    assert (made["name"], made["write_policy"]) == ("docs", "lazy")
+    again = serving("bank", "create", "docs")
+    assert (again.code, again.out) == (1, "")
+    assert "is there already" in again.err
+    assert [row[0] for row in serving("bank", "list").rows] == ["docs"]
+    assert DIGEST in serving("bank", "info", "docs").out
+    assert (
+        serving("bank", "snapshot", "docs", "--id", "monday", "-o", "json").json["id"] == "monday"
+    )
+    assert serving("bank", "restore", "monday", "again", "-o", "json").json["name"] == "again"
+    assert serving("bank", "delete", "docs", "--yes").code == 0
+    missing = serving("bank", "delete", "docs", "--yes")
+    assert (missing.code, "there is no banks/docs" in missing.err) == (1, True)
+    assert serving("bank", "delete", "docs", "--yes", "--missing-ok").code == 0
+
+
+def test_bank_delete_asks_nobody_without_a_terminal(serving: Run, client: Client) -> None:
+    """In a script, deletion needs --yes, and nothing is deleted."""
+    client.create_bank("docs")
+    result = serving("bank", "delete", "docs")
+    assert result.code == 2
+    assert "--yes" in result.err
+    assert client.get_bank("docs").name == "docs"
+
+
+def test_bank_verify_fails_on_problems(serving: Run) -> None:
+    """A sound bank exits with 0, a damaged one with 1 and its problems."""
+    serving("bank", "create", "default")
+    assert serving("bank", "verify", "default").out == "0 references checked, no problems\n"
+    serving("ref", "add", "x", "--source", "corrupt")
+    result = serving("bank", "verify", "default")
+    assert result.code == 1
+    assert result.rows[0][1:] == ["MEMORY_CHECKSUM", "bad"]
+    assert serving("bank", "verify", "default", "-o", "json").json["num_checked"] == 1
+
+
+def test_ref_commands(serving: Run) -> None:
+    """A reference is added from stdin, listed, shown and removed."""
+    serving("bank", "create", "default")
+    added = serving(
+        "ref", "add", "-", "--source", "s", "--heading", "A > B", "-o", "json", input="Ada lives.\n"
+    ).json
+    assert added["added"]
+    assert serving("ref", "list", "--source", "s").rows == [
+        [added["id"], "s", "A > B", "0", "Ada lives."]
+    ]
+    shown = serving("ref", "get", added["id"])
+    assert "Ada lives." in shown.out
+    assert "100 B" in shown.out
+    assert serving("ref", "get", added["id"], "-o", "json").json["memory_bytes"] == 100
+    deleted = serving("ref", "delete", added["id"], "f" * 32, "-o", "json").json
+    assert deleted == {"num_deleted": 1, "num_missing": 1}
+    missing = serving("ref", "get", added["id"])
+    assert (missing.code, "there is no reference" in missing.err) == (1, True)
+
+
+def test_ref_list_stops_at_its_limit(serving: Run, client: Client) -> None:
+    """A limit holds over pages; 0 gives all."""
+    client.create_bank("default")
+    client.add("default", "\n\n".join(f"text {number}" for number in range(120)))
+    assert len(serving("ref", "list").rows) == 100
+    assert len(serving("ref", "list", "--limit", "7").rows) == 7
+    assert len(serving("ref", "list", "--limit", "0").rows) == 120
+
+
+def test_too_long_reference_is_told(serving: Run) -> None:
+    """A refusal of a single reference exits with 1 and its reason."""
+    serving("bank", "create", "default")
+    result = serving("ref", "add", "word " * 200)
+    assert (result.code, result.out) == (1, "")
+    assert "too long" in result.err
+
+
+def test_brackets_in_texts_are_words(serving: Run, client: Client) -> None:
+    """What looks like markup in a reference is shown as it is."""
+    client.create_bank("default")
+    client.add("default", "a [bold]list[/bold] [1]")
+    assert serving("search", "list").rows[0][3] == "a [bold]list[/bold] [1]"
+
+
+def test_bank_comes_from_the_environment(
+    serving: Run, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MEMORY3_BANK stands for --bank."""
+    monkeypatch.setenv("MEMORY3_BANK", "mine")
+    result = serving("search", "x")
+    assert (result.code, "there is no banks/mine" in result.err) == (1, True)

@@ -1,0 +1,257 @@
+"""Slots, queue and batch: who runs when, and that nobody's answer depends on the others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from memory3_decoder.decoder import Decoder
+from memory3_decoder.engine import runner as runner_module
+from memory3_decoder.events import Finished
+from memory3_decoder.parameters import MemoryOptions, ScoringRequest
+
+from memory3.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    InternalError,
+    InvalidArgumentError,
+    QueueFullError,
+)
+from tests.unit.decoder.calls import ask, collect, prompt_of, request, until_idle
+from tests.unit.decoder.conftest import CHUNK_LENGTH, MakeDecoder
+from tests.unit.decoder.scripted_retriever import BANK, ScriptedRetriever
+
+
+def random_wishes(rng: Random) -> dict[str, Any]:
+    """A request of any kind that is repeatable."""
+    return {
+        "bank": rng.choice(["", BANK, BANK]),
+        "max_tokens": rng.randint(1, 3 * CHUNK_LENGTH),
+        "temperature": rng.choice([0.0, 0.0, 0.7, 1.5]),
+        "top_p": rng.choice([1.0, 0.9]),
+        "top_k": rng.choice([0, 20]),
+        "repetition_penalty": rng.choice([1.0, 1.3]),
+        "seed": rng.randrange(2**64),
+        "logprobs": rng.choice([None, 2]),
+        "ignore_eos": rng.random() < 0.8,
+        "stop": rng.choice([(), ("e",)]),
+        "memory": MemoryOptions(report=rng.random() < 0.3),
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_batched_equals_alone_token_for_token(
+    make_decoder: MakeDecoder, retriever: ScriptedRetriever, seed: int
+) -> None:
+    """Random requests, arrivals and departures: each answer is its solo run, every slot is free."""
+    rng = Random(seed)
+    decoder: Decoder = await make_decoder(num_slots=rng.randint(2, 5))
+    prompts = [prompt_of(decoder, rng.randint(1, 50), start=i) for i in range(20)]
+    wishes = [random_wishes(rng) for _ in prompts]
+    leaves = [rng.random() < 0.25 for _ in prompts]
+
+    peak = 0
+
+    async def watch() -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, decoder.engine.num_running)
+            await asyncio.sleep(0)
+
+    async def one(index: int) -> Any:
+        await asyncio.sleep(rng.random() * 0.3)
+        task = asyncio.create_task(ask(decoder, prompts[index], **wishes[index]))
+        if leaves[index]:
+            await asyncio.sleep(rng.random() * 0.1)
+            task.cancel()
+        return (await asyncio.gather(task, return_exceptions=True))[0]
+
+    watching = asyncio.create_task(watch())
+    batched = await asyncio.gather(*(one(index) for index in range(len(prompts))))
+    watching.cancel()
+    await until_idle(decoder)
+    alone: Decoder = await make_decoder(num_slots=1)
+    num_compared = 0
+    for index, answer in enumerate(batched):
+        if isinstance(answer, asyncio.CancelledError):
+            continue
+        expected = await ask(alone, prompts[index], **wishes[index])
+        assert (answer.tokens, answer.text) == (expected.tokens, expected.text)
+        assert answer.chunk_ids == expected.chunk_ids
+        assert answer.end.reason == expected.end.reason
+        num_compared += 1
+    assert num_compared >= 10
+    assert peak >= 2
+
+
+async def test_a_slow_retriever_stalls_its_own_sequence_only(
+    make_decoder: MakeDecoder, retriever: ScriptedRetriever
+) -> None:
+    """While one sequence waits for its next chunk's memories, others begin and end."""
+    decoder = await make_decoder(num_slots=2)
+    slow = asyncio.create_task(ask(decoder, "Who is it ?", bank=BANK, max_tokens=CHUNK_LENGTH + 5))
+    while not retriever.requests:
+        await asyncio.sleep(0.001)
+    retriever.delay_s = 4.0
+    while len(retriever.requests) < 2:
+        await asyncio.sleep(0.001)
+    for _ in range(5):
+        answer = await ask(decoder, "Where is it ?", max_tokens=20)
+        assert len(answer.tokens) == 20
+    assert not slow.done()
+    assert len((await slow).tokens) == CHUNK_LENGTH + 5
+
+
+async def test_a_slow_prompt_holds_no_slot(
+    make_decoder: MakeDecoder, retriever: ScriptedRetriever
+) -> None:
+    """A sequence whose prompt still looks for memories lets those behind it pass."""
+    decoder = await make_decoder(num_slots=1)
+    retriever.delay_s, retriever.slow_word = 1.0, "painter"
+    slow = asyncio.create_task(ask(decoder, "the painter ?", bank=BANK, max_tokens=3))
+    await asyncio.sleep(0.05)
+    quick = await ask(decoder, "the singer ?", bank=BANK, max_tokens=3)
+    assert len(quick.tokens) == 3
+    assert not slow.done()
+    assert (await slow).end.degraded_reason == ""
+
+
+async def test_leaving_frees_the_slot(make_decoder: MakeDecoder) -> None:
+    """After a cancel the slot is given to the next sequence, within a step."""
+    decoder = await make_decoder(num_slots=1)
+    stream = decoder.engine.generate(request(decoder, "Who ?", max_tokens=400))
+    await anext(stream)
+    next_one = asyncio.create_task(ask(decoder, "Where ?", max_tokens=3))
+    await asyncio.sleep(0.05)
+    assert (decoder.engine.num_running, decoder.engine.num_waiting) == (1, 1)
+    stream.cancel()
+    assert len((await asyncio.wait_for(next_one, 2.0)).tokens) == 3
+    await until_idle(decoder)
+    assert [event async for event in stream if isinstance(event, Finished)] == []
+
+
+async def test_a_full_queue_refuses_with_a_time_to_come_back(make_decoder: MakeDecoder) -> None:
+    """Slots and queue have room for three; the fourth is refused, and room comes back."""
+    decoder = await make_decoder(num_slots=1, queue_size=2)
+    streams = [decoder.engine.generate(request(decoder, "Who ?", max_tokens=300)) for _ in range(3)]
+    with pytest.raises(QueueFullError) as raised:
+        decoder.engine.generate(request(decoder, "Who ?"))
+    assert raised.value.retry_after_s == 1.0
+    for stream in streams:
+        stream.cancel()
+    await until_idle(decoder)
+    assert len((await ask(decoder, "Who ?", max_tokens=2)).tokens) == 2
+    with pytest.raises(InvalidArgumentError) as invalid:
+        decoder.engine.generate(request(decoder, "Who ?", n=4))
+    assert invalid.value.field == "sampling.n"
+
+
+async def test_a_deadline_ends_running_and_waiting_sequences(make_decoder: MakeDecoder) -> None:
+    """Past its deadline a request fails and gives back its slot or its place."""
+    decoder = await make_decoder(num_slots=1)
+    running = request(decoder, "Who ?", max_tokens=400, deadline=time.monotonic() + 0.3)
+    waiting = request(decoder, "Where ?", max_tokens=400, deadline=time.monotonic() + 0.2)
+    results = await asyncio.gather(
+        *(collect(decoder.engine.generate(wanted)) for wanted in (running, waiting)),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [DeadlineExceededError] * 2
+    await until_idle(decoder)
+
+
+async def test_a_deadline_ends_a_wait_for_memories(
+    make_decoder: MakeDecoder, retriever: ScriptedRetriever
+) -> None:
+    """The time for a retrieval is never longer than the caller's own."""
+    decoder = await make_decoder()
+    retriever.delay_s = 10.0
+    wanted = request(decoder, "Who ?", bank=BANK, deadline=time.monotonic() + 0.3)
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceededError):
+        await collect(decoder.engine.generate(wanted))
+    assert time.monotonic() - started < 9.0
+    await until_idle(decoder)
+
+
+async def test_scores_run_between_the_steps_of_others(make_decoder: MakeDecoder) -> None:
+    """Scoring and generating go on at the same time, and both get what they get alone."""
+    decoder = await make_decoder(num_slots=2)
+    scoring = ScoringRequest(
+        prompt_tokens=tuple(range(10, 40)), continuations=((50, 51), (60,), (70, 71, 72))
+    )
+    expected = await decoder.engine.score(scoring)
+    plain = await ask(decoder, "Who ?", max_tokens=60)
+    results = await asyncio.gather(
+        ask(decoder, "Who ?", max_tokens=60),
+        decoder.engine.score(scoring),
+        ask(decoder, "Who ?", max_tokens=60),
+        decoder.engine.score(scoring),
+    )
+    assert [results[0].tokens, results[2].tokens] == [plain.tokens] * 2
+    assert [results[1], results[3]] == [expected] * 2
+
+
+async def test_a_model_that_fails_ends_its_requests_and_nothing_else(
+    make_decoder: MakeDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect inside a step is an INTERNAL error for that step; the engine goes on."""
+    decoder = await make_decoder()
+    plain = await ask(decoder, "Who ?")
+    real, calls = runner_module.sample, []
+
+    def breaking(logits: torch.Tensor, states: Any) -> Any:
+        calls.append(len(states))
+        if len(calls) == 4:
+            raise RuntimeError("out of memory")
+        return real(logits, states)
+
+    monkeypatch.setattr(runner_module, "sample", breaking)
+    with pytest.raises(InternalError):
+        await ask(decoder, "Who ?")
+    assert (await ask(decoder, "Who ?")).tokens == plain.tokens
+    await until_idle(decoder)
+
+
+async def test_closing_fails_what_is_not_finished_and_takes_no_more(
+    make_decoder: MakeDecoder,
+) -> None:
+    """Callers still waiting at the end learn that the decoder is shutting down."""
+    decoder = await make_decoder(num_slots=1)
+    tasks = [asyncio.create_task(ask(decoder, "Who ?", max_tokens=400)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    await decoder.engine.close()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [DrainingError] * 3
+    with pytest.raises(DrainingError):
+        decoder.engine.generate(request(decoder, "Who ?"))
+    with pytest.raises(DrainingError):
+        await decoder.engine.score(ScoringRequest(prompt_tokens=(), continuations=((5,),)))
+
+
+async def test_the_event_loop_stays_free_while_the_model_works(make_decoder: MakeDecoder) -> None:
+    """With all slots busy, the loop turns many times for every answer."""
+    decoder = await make_decoder()
+    tasks = [asyncio.create_task(ask(decoder, "Who ?", max_tokens=200)) for _ in range(4)]
+    num_turns = 0
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0.002)
+        num_turns += 1
+    await asyncio.gather(*tasks)
+    assert num_turns > 50
+
+
+async def test_a_prompt_waits_in_the_order_of_arrival(make_decoder: MakeDecoder) -> None:
+    """With one slot, answers end in the order in which they were asked for."""
+    decoder = await make_decoder(num_slots=1)
+    ended: list[int] = []
+
+    async def one(number: int) -> None:
+        await ask(decoder, "Who ?", max_tokens=5)
+        ended.append(number)
+
+    await asyncio.gather(*(one(number) for number in range(6)))
+    assert ended == list(range(6))

@@ -1,0 +1,41 @@
+"""A service that only has health: a stand-in process for tests of the launcher.
+
+Its behaviour comes from variables, so that it takes the command line of a real service:
+STAND_IN_<NAME> = ``die`` (at the start), ``die-later`` (once ready), ``never`` (is never ready),
+``stubborn`` (does not heed SIGTERM).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from prometheus_client import CollectorRegistry
+
+from memory3.rpc.server import ServerOptions, build_server
+from memory3.rpc.serving import serve_until_signal
+
+
+def main(name: str) -> None:
+    """Serve until SIGTERM."""
+    behaviour = os.environ.get(f"STAND_IN_{name.upper()}", "")
+    port = int(sys.argv[sys.argv.index("--port") + 1])
+    sys.stdout.write(f"{name} with {' '.join(sys.argv[1:])}\n")
+    if behaviour == "die":
+        sys.exit(f"{name} cannot start")
+    server = build_server(
+        ServerOptions(service=name, port=port, registry=CollectorRegistry()), lambda _: None
+    )
+    if behaviour == "stubborn":
+        server.start()
+        server.health.set_ready()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        threading.Event().wait()
+    if behaviour == "die-later":
+        threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+    loading = threading.Event()
+    serve_until_signal(server, load=loading.wait if behaviour == "never" else None)  # type: ignore[arg-type]
+    sys.stdout.write(f"{name} left at {time.monotonic()}\n")

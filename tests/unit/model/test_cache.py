@@ -1,0 +1,169 @@
+"""The slot cache refuses what does not fit, by name, and stays as it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from memory3.errors import InvalidArgumentError
+from memory3.memory.tensors import MemoryTensors
+from memory3.memory.writer import MemoryWriter
+from memory3.model.cache import SlotCache
+from memory3.model.transformer import Transformer
+from memory3.testing.checkpoints import tiny_config, tiny_model
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    """A tiny random model."""
+    return tiny_model(tiny_config(context_length=40, references_per_chunk=2))
+
+
+@pytest.fixture
+def cache(model: Transformer) -> SlotCache:
+    """Two empty slots."""
+    return SlotCache(model, num_slots=2)
+
+
+@pytest.fixture(scope="module")
+def memory(model: Transformer) -> MemoryTensors:
+    """One memory of a reference of 20 tokens."""
+    return MemoryWriter(model, model.config).write([range(5, 25)])[0]
+
+
+def _prompt(number: int) -> torch.Tensor:
+    return torch.arange(5, 5 + number)
+
+
+def test_sizes_come_from_the_configuration(cache: SlotCache) -> None:
+    """Without arguments a cache holds what the model was made for."""
+    assert (cache.num_slots, cache.context_length, cache.num_references) == (2, 40, 2)
+    assert cache.lengths.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("field", "sizes"),
+    [
+        ("num_slots", {"num_slots": 0}),
+        ("context_length", {"num_slots": 1, "context_length": 0}),
+        ("num_references", {"num_slots": 1, "num_references": -1}),
+    ],
+)
+def test_an_impossible_size_is_named(model: Transformer, field: str, sizes: Any) -> None:
+    """A cache without slots or columns cannot be made."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        SlotCache(model, **sizes)
+    assert caught.value.field == field
+
+
+@torch.inference_mode()
+def test_a_cache_without_places_for_memories_works(model: Transformer) -> None:
+    """Zero references make a plain cache."""
+    cache = SlotCache(model, num_slots=1, num_references=0)
+    model.prefill(cache, 0, _prompt(3))
+    output = model.decode(cache, torch.tensor([0]), torch.tensor([9]), report=True)
+    assert output.mass is not None
+    assert output.mass.shape == (1, 0)
+
+
+@torch.inference_mode()
+def test_too_many_memories_are_refused(
+    model: Transformer, cache: SlotCache, memory: MemoryTensors
+) -> None:
+    """Attaching and prefilling name their argument."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        cache.attach(0, [memory] * 3)
+    assert caught.value.field == "memories"
+    with pytest.raises(InvalidArgumentError) as caught:
+        model.prefill(cache, 0, _prompt(70 - 31), [[memory] * 3])
+    assert caught.value.field == "chunk_memories[0]"
+
+
+def _deformed(memory: MemoryTensors) -> dict[str, MemoryTensors]:
+    """Memories that another configuration would make."""
+    keys, values = memory.keys, memory.values
+    return {
+        "layers": replace(memory, keys=torch.cat((keys, keys)), values=torch.cat((values, values))),
+        "heads": replace(memory, keys=keys[:, :1], values=values[:, :1]),
+        "tokens": replace(memory, keys=keys[:, :, :1], values=values[:, :, :1], num_kept=1),
+        "head dim": replace(memory, keys=keys[..., :1], values=values[..., :1]),
+        "values": replace(memory, values=values[:, :, :1]),
+        "none kept": replace(memory, num_kept=0),
+        "more kept than there are": replace(memory, num_kept=9),
+    }
+
+
+@pytest.mark.parametrize("how", _deformed(MemoryTensors(*[torch.zeros(1, 2, 3, 4)] * 3, 1)))
+@torch.inference_mode()
+def test_a_memory_of_another_shape_is_refused(
+    model: Transformer, cache: SlotCache, memory: MemoryTensors, how: str
+) -> None:
+    """Nothing is stretched to fit, and what was attached stays attached."""
+    model.prefill(cache, 0, _prompt(3), [[memory]])
+    deformed = _deformed(memory)[how]
+    before = cache.memory_mask.clone()
+    with pytest.raises(InvalidArgumentError) as caught:
+        cache.attach(0, [memory, deformed])
+    assert caught.value.field == "memories[1]"
+    with pytest.raises(InvalidArgumentError) as caught:
+        model.prefill(cache, 0, _prompt(3), [[memory, deformed]])
+    assert caught.value.field == "chunk_memories[0][1]"
+    assert torch.equal(before, cache.memory_mask)
+    assert cache.lengths.tolist() == [4, 0]
+
+
+@torch.inference_mode()
+def test_a_prompt_that_does_not_fit_is_refused(model: Transformer, cache: SlotCache) -> None:
+    """The longest prompt fits, one token more does not."""
+    model.prefill(cache, 0, _prompt(40))
+    with pytest.raises(InvalidArgumentError) as caught:
+        model.prefill(cache, 1, _prompt(41))
+    assert caught.value.field == "prompt"
+    assert cache.lengths.tolist() == [41, 0]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@torch.inference_mode()
+def test_every_chunk_needs_its_memories(
+    model: Transformer, memory: MemoryTensors, number: int
+) -> None:
+    """Lists of memories that do not match the chunks are refused: two chunks here."""
+    cache = SlotCache(model, num_slots=1, context_length=100)
+    with pytest.raises(InvalidArgumentError) as caught:
+        model.prefill(cache, 0, _prompt(65), [[memory]] * number)
+    assert caught.value.field == "chunk_memories"
+
+
+@torch.inference_mode()
+def test_a_full_slot_is_refused_before_anything_changes(
+    model: Transformer, cache: SlotCache
+) -> None:
+    """A batch with one full slot changes none of its slots."""
+    model.prefill(cache, 0, _prompt(40))
+    model.prefill(cache, 1, _prompt(5))
+    with pytest.raises(InvalidArgumentError) as caught:
+        model.decode(cache, torch.tensor([1, 0]), torch.tensor([9, 9]))
+    assert caught.value.field == "slots"
+    assert cache.lengths.tolist() == [41, 6]
+
+
+@torch.inference_mode()
+def test_releasing_forgets(model: Transformer, cache: SlotCache, memory: MemoryTensors) -> None:
+    """A released slot has no context and no memories."""
+    model.prefill(cache, 0, _prompt(5), [[memory]])
+    cache.release(0)
+    assert cache.lengths.tolist() == [0, 0]
+    assert not cache.memory_mask.any()
+
+
+@torch.inference_mode()
+def test_sinks_are_the_same_in_every_slot(model: Transformer, cache: SlotCache) -> None:
+    """`<s>Reference:` stands before every context, in every layer."""
+    num_sinks = len(model.config.prefix_ids)
+    for keys, values in zip(cache._keys, cache._values, strict=True):
+        for part in (keys, values):
+            assert part[:, :, :num_sinks].abs().max() > 0
+            assert torch.equal(part[0, :, :num_sinks], part[1, :, :num_sinks])

@@ -1,0 +1,129 @@
+"""What the channels of ``connect`` do by themselves: retry, give up, carry large messages."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import grpc
+import pytest
+
+from memory3.errors import BackendUnavailableError, InvalidArgumentError
+from memory3.rpc.channel import aio_wait_ready, connect, wait_ready
+from memory3.rpc.context import call_metadata, set_request_id
+from memory3.v1 import decoder_pb2, decoder_pb2_grpc
+from tests.unit.rpc.act import SERVICE, ActStub
+from tests.unit.rpc.conftest import ThreadSide
+
+Start = Callable[..., ThreadSide]
+
+
+def _answered(side: ThreadSide, code: str) -> float | None:
+    labels = {"method": f"/{SERVICE}/Act", "code": code}
+    return side.registry.get_sample_value("memory3_rpc_requests_total", labels)
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "attempts"),
+    [
+        ("UNAVAILABLE", "UNAVAILABLE", 5.0),
+        ("NOT_FOUND", "NOT_FOUND", 1.0),
+        ("QUEUE_FULL", "RESOURCE_EXHAUSTED", 1.0),
+        ("INTERNAL", "INTERNAL", 1.0),
+    ],
+)
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_only_unavailable_is_retried(
+    thread_side: Start, reason: str, code: str, attempts: float, size: int
+) -> None:
+    """UNAVAILABLE is tried five times in all, also with a large request; all else once."""
+    side = thread_side()
+    with connect(side.server.address) as channel:
+        wait_ready(channel, side.server.address, 5)
+        with pytest.raises(grpc.RpcError):
+            ActStub(channel).act(f"raise:{reason}".ljust(size, "\0"), timeout=10)
+    assert _answered(side, code) == attempts
+
+
+_SILENT = """
+import time
+from concurrent import futures
+import grpc
+from memory3.v1 import decoder_pb2_grpc
+
+class Silent(decoder_pb2_grpc.DecoderServiceServicer):
+    def Generate(self, request, context):
+        print("asked", flush=True)
+        time.sleep(60)
+        yield
+
+server = grpc.server(futures.ThreadPoolExecutor(1))
+decoder_pb2_grpc.add_DecoderServiceServicer_to_server(Silent(), server)
+print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+server.start()
+server.wait_for_termination()
+"""
+
+
+def test_a_stream_ends_with_its_server() -> None:
+    """One whose server is killed before its first response fails, and does not wait for ever."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _SILENT], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        with connect(f"127.0.0.1:{process.stdout.readline().strip()}") as channel:
+            stub = decoder_pb2_grpc.DecoderServiceStub(channel)
+            call = stub.Generate(decoder_pb2.GenerateRequest(), timeout=60)
+            assert process.stdout.readline() == "asked\n"
+            process.kill()
+            with pytest.raises(grpc.RpcError) as caught:
+                next(call)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_large_message_passes(thread_side: Start) -> None:
+    """Messages far above gRPC's default of 4 MiB pass both ways."""
+    side = thread_side()
+    text = "x" * (20 * 1024 * 1024)
+    with connect(side.server.address) as channel:
+        assert ActStub(channel).act(f"say:{text}", timeout=20) == text
+
+
+def test_waiting_for_nobody_is_unavailable() -> None:
+    """Where nothing listens, waiting ends in time with the address and the remedy."""
+    started = time.monotonic()
+    with connect("127.0.0.1:1") as channel, pytest.raises(BackendUnavailableError) as caught:
+        wait_ready(channel, "127.0.0.1:1", 0.2)
+    assert time.monotonic() - started < 20
+    assert caught.value.metadata == {"target": "127.0.0.1:1"}
+
+
+async def test_waiting_for_nobody_is_unavailable_for_aio() -> None:
+    """The same for an aio channel."""
+    async with connect("127.0.0.1:1", aio=True) as channel:
+        with pytest.raises(BackendUnavailableError, match=r"127\.0\.0\.1:1"):
+            await aio_wait_ready(channel, "127.0.0.1:1", 0.2)
+
+
+@pytest.mark.parametrize("target", ["", "localhost", ":7300", "host:", "host:0", "host:x"])
+def test_what_is_no_address_is_refused(target: str) -> None:
+    """A target without host or port is refused before anything connects."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        connect(target)
+    assert caught.value.field == "target"
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:7300", "[::1]:7300", "dns:///a.b:80", "unix:/x"])
+def test_addresses_are_accepted(target: str) -> None:
+    """Every form of address makes a channel."""
+    connect(target).close()
+
+
+def test_outgoing_calls_carry_the_id_of_their_request() -> None:
+    """Within a request its id is sent on; outside of one each call gets a fresh id."""
+    assert call_metadata() != call_metadata()
+    set_request_id("abc")
+    try:
+        assert call_metadata() == (("x-request-id", "abc"),)
+    finally:
+        set_request_id(None)

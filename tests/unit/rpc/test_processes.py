@@ -1,0 +1,147 @@
+"""A server as a process: where it listens, how it loads, and how it leaves on a signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from memory3.rpc.channel import connect, wait_ready
+from tests.unit.rpc.act import ActStub
+from tests.unit.rpc.conftest import eventually
+
+ROOT = Path(__file__).resolve().parents[3]
+KINDS = ("thread", "aio")
+
+Launch = Callable[..., "Process"]
+
+
+class Process:
+    """A server's process and a channel to it."""
+
+    def __init__(self, kind: str, port_file: Path, **environment: str) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "tests.unit.rpc.act_process", kind, str(port_file)],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert eventually(port_file.exists, 20), self.popen.communicate(timeout=5)
+        target = f"127.0.0.1:{port_file.read_text().strip()}"
+        self.channel = connect(target, retries=False)
+        wait_ready(self.channel, target, 10)
+        self.stub = ActStub(self.channel)
+
+    def is_serving(self) -> bool:
+        """What health says."""
+        stub = health_pb2_grpc.HealthStub(self.channel)
+        status = stub.Check(health_pb2.HealthCheckRequest(), timeout=2).status
+        return status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Starts processes and ends whatever is left of them."""
+    started: list[Process] = []
+
+    def start(kind: str, **environment: str) -> Process:
+        process = Process(kind, tmp_path / f"port{len(started)}", **environment)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.channel.close()
+        process.popen.kill()
+        process.popen.communicate()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_calls_in_flight_end(
+    launch: Launch, kind: str, number: signal.Signals
+) -> None:
+    """A call that was running when the signal came is answered, and the process exits with 0."""
+    process = launch(kind)
+    assert eventually(process.is_serving)
+    running = process.stub.act.future("wait", timeout=20)
+    time.sleep(0.3)
+    process.popen.send_signal(number)
+    assert running.result() == "done"
+    out, err = process.popen.communicate(timeout=15)
+    assert (process.popen.returncode, out) == (0, "")
+    assert '"event": "stopped"' in err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_draining_is_seen_while_calls_are_still_answered(launch: Launch, kind: str) -> None:
+    """After the signal health is NOT_SERVING at once, and new calls are answered for a while."""
+    process = launch(kind, DRAIN_SECONDS="1.5")
+    assert eventually(process.is_serving)
+    process.popen.send_signal(signal.SIGTERM)
+    assert eventually(lambda: not process.is_serving(), 1.0)
+    assert process.stub.act("say:late", timeout=1) == "late"
+    assert process.popen.wait(timeout=15) == 0
+    with pytest.raises(grpc.RpcError):
+        process.stub.act("say:too late", timeout=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_signal_cuts_the_draining_short(launch: Launch, kind: str) -> None:
+    """Who asks twice does not want to wait."""
+    process = launch(kind, DRAIN_SECONDS="60")
+    assert eventually(process.is_serving)
+    process.popen.send_signal(signal.SIGTERM)
+    assert eventually(lambda: not process.is_serving(), 1.0)
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signal_ends_the_loading(launch: Launch, kind: str) -> None:
+    """A process that is still loading answers health, serves nothing, and leaves when told."""
+    process = launch(kind, LOAD_SECONDS="60")
+    assert not process.is_serving()
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(timeout=10) == 0
+
+
+STORM = """
+import os, signal, threading, time
+from memory3.rpc.serving import _Signals
+with _Signals((signal.SIGUSR1,)) as signals:
+    signals.loading = False
+    stop = threading.Event()
+    def storm():
+        while not stop.is_set():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.0001)
+    sender = threading.Thread(target=storm)
+    sender.start()
+    taken = 0
+    while taken < 300:
+        taken += signals.wait(0.0)
+    for _ in range(300):
+        assert signals.wait(5)
+    stop.set()
+    sender.join()
+print("taken")
+"""
+
+
+def test_signals_never_lock_the_thread_that_waits_for_them() -> None:
+    """Signals that come at any step of the waiting are all taken, and none stops it for good."""
+    ended = subprocess.run(
+        [sys.executable, "-c", STORM], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.stdout, ended.stderr) == ("taken\n", "")
