@@ -16,7 +16,7 @@ from memory3_retriever.bank.ledger import (
     source_key,
 )
 from memory3_retriever.bank.records import Counters, vector_to_bytes
-from memory3_retriever.bank.store import BankStore
+from memory3_retriever.bank.store import BankStore, Statistics
 from memory3_retriever.bank.verify import verify_bank
 
 from tests.unit.retriever.banks import item_of, items, new_store
@@ -122,3 +122,31 @@ def test_more_than_one_block_is_read(tmp_path: Path) -> None:
     )
     assert [p.reference_id for p in verify_bank(store).problems] == [OTHER.hex()]
     store.close()
+
+
+def test_a_write_at_any_moment_is_no_damage(
+    store: BankStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write between reading the counters and comparing them never looks like a wrong sum."""
+    real = store.statistics
+
+    def statistics_then_a_write() -> Statistics:
+        found = real()
+        store.put([item_of(f"written after revision {found.revision}")])
+        return found
+
+    monkeypatch.setattr(store, "statistics", statistics_then_a_write)
+    assert verify_bank(store).problems == []
+    monkeypatch.undo()
+    calls = []
+
+    def statistics_then_a_late_write() -> Statistics:
+        found = real()
+        calls.append(found)
+        if len(calls) == 2:
+            store.put([item_of("written late")])
+        return found
+
+    monkeypatch.setattr(store, "statistics", statistics_then_a_late_write)
+    assert verify_bank(store).problems == []
+    assert len(calls) >= 2

@@ -15,7 +15,7 @@ from memory3.memory.envelope import verify as verify_envelope
 from memory3_retriever.bank.environment import Transaction
 from memory3_retriever.bank.ledger import MEMORIES, REFERENCES, SOURCES, VECTORS, source_key
 from memory3_retriever.bank.records import Reference, vector_from_bytes
-from memory3_retriever.bank.store import BankStore
+from memory3_retriever.bank.store import BankStore, Statistics
 
 MAX_PROBLEMS = 1000
 _BLOCK = 500
@@ -59,6 +59,8 @@ class _Check:
         self._num_sources = 0
 
     def run(self) -> Report:
+        # Sums are compared with the counters only where no write came in between, and with the
+        # counters read before: a third reading could already hold the next write.
         before = self._store.statistics()
         for txn, keys in self._blocks(REFERENCES):
             for key in keys:
@@ -71,7 +73,7 @@ class _Check:
             for source in sources:
                 self._check_source(txn, source)
         if self._store.statistics() == before:
-            self._check_sums()
+            self._check_sums(before)
         return Report(self._num_checked, self._problems[:MAX_PROBLEMS])
 
     def _blocks(self, database: bytes) -> Iterator[tuple[Transaction, list[bytes]]]:
@@ -139,8 +141,7 @@ class _Check:
                 elif not _is_of(key, data, source):
                     self._add(key, "SOURCE_WRONG", "a source lists it that is not its own")
 
-    def _check_sums(self) -> None:
-        expected = self._store.statistics()
+    def _check_sums(self, expected: Statistics) -> None:
         found = {
             "references": (self._num_checked, expected.num_references),
             "memories": (self._num_memories, expected.num_memories),
