@@ -1,0 +1,1 @@
+"""What training reads: documents, question sets, packed text, references and their neighbours."""
