@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from memory3.documents.splitter import Splitter
 from memory3.errors import Memory3Error, ReferenceBlankError, ReferenceTooLongError
 from memory3.v1 import encoder_pb2, memory_pb2, retriever_pb2
 from memory3_retriever import validation as check
@@ -16,7 +17,6 @@ from memory3_retriever.bank.names import reference_key, resource_name
 from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference, WritePolicy
 from memory3_retriever.bank.snapshot import Snapshot
 from memory3_retriever.bank.store import Statistics
-from memory3_retriever.documents.splitter import Splitter
 from memory3_retriever.ingest.outcomes import AddedDocument, AddedReference, NewDocument
 from memory3_retriever.retrieval.search import NamedQuery, Query, TextQuery, VectorQuery
 

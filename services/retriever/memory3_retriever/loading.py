@@ -6,9 +6,9 @@ import contextlib
 from dataclasses import dataclass
 
 from memory3.checkpoint import Checkpoint
+from memory3.documents.splitter import Splitter
 from memory3_retriever.bank.catalog import Catalog
 from memory3_retriever.caches.base import open_cache
-from memory3_retriever.documents.splitter import Splitter
 from memory3_retriever.encoder.client import EncoderClient
 from memory3_retriever.ingest.adding import Adder
 from memory3_retriever.metrics import RetrieverMetrics

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from memory3.documents.splitter import Splitter
 from memory3.errors import Memory3Error, ReferenceBlankError
 from memory3_retriever.bank.ledger import NewReference
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.records import Reference
-from memory3_retriever.documents.splitter import Splitter
 from memory3_retriever.encoder.client import Encoded, EncoderClient
 from memory3_retriever.ingest.batch import DocumentBatch
 from memory3_retriever.ingest.outcomes import AddedDocument, AddedReference, NewDocument

@@ -15,9 +15,9 @@ from itertools import groupby
 
 import tokenizers
 
+from memory3.documents.blocks import Block, read_blocks
+from memory3.documents.sentences import is_line_block, sentence_spans
 from memory3.errors import InvalidArgumentError
-from memory3_retriever.documents.blocks import Block, read_blocks
-from memory3_retriever.documents.sentences import is_line_block, sentence_spans
 
 _WORD_BORDER = re.compile(r"\s+")
 

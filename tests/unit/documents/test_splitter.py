@@ -5,9 +5,9 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memory3_retriever.documents.blocks import MAX_HEADING_LENGTH, read_blocks
-from memory3_retriever.documents.splitter import Piece, Splitter
 
+from memory3.documents.blocks import MAX_HEADING_LENGTH, read_blocks
+from memory3.documents.splitter import Piece, Splitter
 from memory3.errors import InvalidArgumentError
 from memory3.testing.checkpoints import tiny_tokenizer
 
