@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from memory3.memory.layout import Layout
 from memory3.memory.tensors import MemoryTensors
@@ -55,7 +56,14 @@ class StepOutput:
 
 
 class Transformer(nn.Module):
-    """A decoder-only transformer of `ModelConfig`."""
+    """A decoder-only transformer of `ModelConfig`.
+
+    Attributes:
+        checkpoint_activations: Compute each layer of the training forward again in the backward
+            pass instead of keeping what it computed; slower, in far less memory.
+    """
+
+    checkpoint_activations = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -132,23 +140,32 @@ class Transformer(nn.Module):
         table = self.rope(positions)
         bias = _four_dimensional_bias(mask, x_BTE.dtype)
         for index, block in enumerate(self.layers):
-            heads = block.attention.project(block.attention_norm(x_BTE), table)
-            keys, values, layer_bias = heads.keys, heads.values, bias
-            if index < len(memory):
-                own = memory[index]
-                keys = torch.cat((own.keys.to(keys.dtype), keys), dim=2)
-                values = torch.cat((own.values.to(values.dtype), values), dim=2)
-                layer_bias = torch.cat(
-                    (
-                        self._reading_bias(own, bias, reads),
-                        bias.expand(tokens_BT.shape[0], self.config.num_heads, -1, -1),
-                    ),
-                    dim=-1,
+            own = memory[index] if index < len(memory) else None
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                x_BTE = checkpoint(
+                    self._layer, block, x_BTE, table, bias, own, reads, use_reentrant=False
                 )
-            x_BTE = block.finish(
-                x_BTE, block.attention.attend(heads.queries, keys, values, layer_bias)
-            )
+            else:
+                x_BTE = self._layer(block, x_BTE, table, bias, own, reads)
         return x_BTE
+
+    def _layer(
+        self,
+        block: Block,
+        x_BTE: Tensor,
+        table: tuple[Tensor, Tensor],
+        bias: Tensor,
+        memory: LayerMemory | None,
+        reads: Tensor | None,
+    ) -> Tensor:
+        heads = block.attention.project(block.attention_norm(x_BTE), table)
+        keys, values = heads.keys, heads.values
+        if memory is not None:
+            keys = torch.cat((memory.keys.to(keys.dtype), keys), dim=2)
+            values = torch.cat((memory.values.to(values.dtype), values), dim=2)
+            context = bias.expand(len(x_BTE), self.config.num_heads, -1, -1)
+            bias = torch.cat((self._reading_bias(memory, bias, reads), context), dim=-1)
+        return block.finish(x_BTE, block.attention.attend(heads.queries, keys, values, bias))
 
     def _reading_bias(self, memory: LayerMemory, bias: Tensor, reads: Tensor | None) -> Tensor:
         groups = self.config.num_heads // self.config.num_kv_heads

@@ -19,6 +19,7 @@ from memory3 import plugins
 from memory3.memory.selectors.base import Selector
 from memory3.model.transformer import Transformer
 from memory3_trainer.batches import ReadingBatch
+from memory3_trainer.optimizers import make_optimizers
 from memory3_trainer.reading import attach_references, read_context
 from memory3_trainer.schedule import Schedule
 from memory3_trainer.soft_selection import selection_bias
@@ -59,14 +60,7 @@ class ReadingModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Muon for the matrices of the blocks, AdamW for embeddings and norms."""
-        named = list(self.model.named_parameters())
-        matrices = [p for name, p in named if p.dim() == 2 and name.startswith("blocks.")]
-        others = [p for name, p in named if p.dim() != 2 or not name.startswith("blocks.")]
-        rate = self.schedule.learning_rate
-        return [
-            torch.optim.Muon(matrices, lr=rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
-        ]
+        return make_optimizers(self.model, self.schedule.learning_rate)
 
     def _bias(self, scores: Tensor, valid: Tensor) -> Tensor:
         step = int(self.step_count)
