@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from memory3_trainer.data.cli import app as data_app
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train memory3 checkpoints.")
+app.add_typer(data_app, name="data")
 
 
 @app.callback()

@@ -1,7 +1,8 @@
 """Text as one long row of tokens on disk, read in windows.
 
-A pack is a folder: ``tokens.bin`` (little-endian, two bytes a token where the vocabulary allows)
-and ``pack.json`` (what it was made from). Documents follow one another, each ended by ``</s>``.
+A pack is a folder: ``tokens.bin`` (little-endian, two bytes a token where the vocabulary allows),
+``documents.bin`` (of each document where it ends, and its key) and ``pack.json`` (what it was made
+from). Documents follow one another, each ended by ``</s>``.
 Windows do not overlap, and any of them can be read directly, so that training goes on at any step
 without a state of its own.
 """
@@ -26,7 +27,7 @@ from memory3.errors import CheckpointMismatchError, CorruptDataError, InvalidArg
 from memory3_trainer.data.documents import Document
 from memory3_trainer.tokenizer import END
 
-_TOKENS, _FACTS, _FORMAT = "tokens.bin", "pack.json", 1
+_TOKENS, _DOCUMENTS, _FACTS, _FORMAT = "tokens.bin", "documents.bin", "pack.json", 1
 _BATCH = 256  # documents tokenized at a time
 
 
@@ -60,6 +61,7 @@ class PackedText:
     def __init__(self, path: Path, facts: PackFacts) -> None:
         self.path, self.facts = path, facts
         self._tokens = np.memmap(path / _TOKENS, dtype=np.dtype(facts.dtype), mode="r")
+        self._borders: NDArray[np.int64] | None = None
 
     @classmethod
     def open(cls, path: Path, tokenizer: Tokenizer | None = None) -> PackedText:
@@ -114,7 +116,33 @@ class PackedText:
         """Tokens number·length to (number + 1)·length - 1."""
         if not 0 <= number < self.num_windows(length):
             raise IndexError(number)
-        return self._tokens[number * length : (number + 1) * length].astype(np.int64)
+        return self.tokens(number * length, (number + 1) * length)
+
+    def tokens(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Tokens start to stop - 1, as far as there are any."""
+        return self._tokens[max(0, start) : max(0, stop)].astype(np.int64)
+
+    def documents(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The keys of the documents that some of the tokens start to stop - 1 belong to.
+
+        Raises:
+            InvalidArgumentError: The pack was made without `documents.bin`.
+        """
+        if self._borders is None:
+            try:
+                table = np.fromfile(self.path / _DOCUMENTS, dtype="<i8").reshape(-1, 2)
+            except OSError as error:
+                raise InvalidArgumentError(
+                    f"{self.path.name} does not say where its documents end",
+                    field=_DOCUMENTS,
+                    remedy="make the pack again",
+                ) from error
+            self._borders = table
+        ends = self._borders[:, 0]
+        first = int(np.searchsorted(ends, start, side="right"))
+        last = int(np.searchsorted(ends, stop - 1, side="right"))
+        keys: NDArray[np.int64] = self._borders[first : last + 1, 1]
+        return keys
 
 
 def pack_texts(
@@ -150,8 +178,8 @@ def pack_texts(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         staged = Path(temporary) / out.name
         staged.mkdir()
-        with (staged / _TOKENS).open("wb") as file:
-            for text, ids in _tokenized(documents, tokenizer):
+        with (staged / _TOKENS).open("wb") as file, (staged / _DOCUMENTS).open("wb") as borders:
+            for document, ids in _tokenized(documents, tokenizer):
                 if len(ids) < min_tokens:
                     continue
                 data = np.asarray([*ids, end], dtype=dtype).tobytes()
@@ -159,7 +187,8 @@ def pack_texts(
                 file.write(data)
                 num_tokens += len(ids) + 1
                 num_documents += 1
-                num_bytes += len(text.encode())
+                num_bytes += len(_text_of(document).encode())
+                borders.write(np.array([num_tokens, document.key], dtype="<i8").tobytes())
                 progress(num_documents, num_tokens)
         if not num_tokens:
             raise InvalidArgumentError(
@@ -183,10 +212,11 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
 
 def _tokenized(
     documents: Iterable[Document], tokenizer: Tokenizer
-) -> Iterator[tuple[str, list[int]]]:
+) -> Iterator[tuple[Document, list[int]]]:
     remaining = iter(documents)
-    while batch := [_text_of(document) for document in islice(remaining, _BATCH)]:
-        encoded: list[Any] = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+    while batch := list(islice(remaining, _BATCH)):
+        texts = [_text_of(document) for document in batch]
+        encoded: list[Any] = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         yield from zip(batch, (part.ids for part in encoded), strict=True)
 
 
