@@ -56,6 +56,9 @@ class TextSource(Source):
         batch_size: Windows of a batch over all processes.
         length: Tokens of a window.
         seed: Fixes the order.
+
+    Attributes:
+        num_windows: Windows of the pack.
     """
 
     def __init__(
@@ -63,15 +66,15 @@ class TextSource(Source):
     ) -> None:
         self._pack, self._config = pack, config
         self._batch_size, self._length, self._seed = batch_size, length, seed
-        self._num_windows = pack.num_windows(length)
+        self.num_windows = pack.num_windows(length)
 
     def window_numbers(self, number: int, share: Share) -> list[int]:
         """The windows of a batch that are a process's own."""
         places = [number * self._batch_size + place for place in share.of(self._batch_size)]
         return [
-            int(_order(self._seed, place // self._num_windows, self._num_windows)[at])
+            int(_order(self._seed, place // self.num_windows, self.num_windows)[at])
             for place in places
-            for at in (place % self._num_windows,)
+            for at in (place % self.num_windows,)
         ]
 
     def batch(self, number: int, share: Share) -> MemoryBatch:
