@@ -3,7 +3,7 @@
 Of documents that share more of their runs than a threshold (Jaccard), the first is kept. Candidates
 come from locality-sensitive hashing, and the estimate from all permutations decides. Source:
 Broder 1997, "On the resemblance and containment of documents".
-Memory: about 4 KB for each document kept (128 permutations), whatever its length; the texts
+Memory: about 4.5 KB for each document kept (128 permutations), whatever its length; the texts
 themselves go through.
 """
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -187,9 +188,9 @@ def write_references(
             raise InvalidArgumentError(
                 "there is nothing to cut", field="texts", remedy="give files that hold text"
             )
-        np.save(staged / _OFFSETS, np.array(writer.offsets, dtype=np.int64))
-        np.save(staged / _LINES, np.array(writer.lines, dtype=np.int64))
-        np.save(staged / _DOCUMENTS, np.array(writer.documents, dtype=np.int64))
+        np.save(staged / _OFFSETS, np.frombuffer(writer.offsets, dtype=np.int64))
+        np.save(staged / _LINES, np.frombuffer(writer.lines, dtype=np.int64))
+        np.save(staged / _DOCUMENTS, np.frombuffer(writer.documents, dtype=np.int64))
         facts = StoreFacts(
             len(writer.documents), writer.offsets[-1], reference_length, dtype.str,
             tokenizer_digest(tokenizer), writer.digest.hexdigest(), tuple(sources),
@@ -204,7 +205,8 @@ def write_references(
 class _Writer:
     def __init__(self, tokens: BinaryIO, texts: BinaryIO, dtype: np.dtype[np.unsignedinteger]):
         self._tokens, self._texts, self._dtype = tokens, texts, dtype
-        self.offsets, self.lines, self.documents = [0], [0], list[int]()
+        # 24 bytes a reference are held until the end.
+        self.offsets, self.lines, self.documents = array("q", [0]), array("q", [0]), array("q")
         self.digest = hashlib.sha256()
 
     def add(self, document: int, record: dict[str, str], ids: list[int]) -> None:
