@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -225,6 +226,8 @@ def save_checkpoint(
         tokenizer.save(str(staged / TOKENIZER))
         tensors = {name: tensor.detach().contiguous() for name, tensor in state_dict.items()}
         save_file(tensors, staged / WEIGHTS)
+        # The library writes for the owner alone; services often run as another user.
+        shutil.copymode(staged / CONFIG, staged / WEIGHTS)
         for name, data in embedder_files.items():
             (staged / EMBEDDER / name).write_bytes(data)
         files = {

@@ -47,6 +47,14 @@ def test_the_model_comes_in_the_dtype_asked_for(checkpoint: Checkpoint) -> None:
     assert (_logits(model) - exact).abs().max() < 0.2 * exact.std()
 
 
+def test_another_user_can_read_every_file(checkpoint: Checkpoint) -> None:
+    """All files have one mode: services seldom run as the user who trained."""
+    files = [item for item in checkpoint.path.rglob("*") if item.is_file()]
+    plain = checkpoint.path.parent / "plain"
+    plain.touch()
+    assert {item.stat().st_mode for item in files} == {plain.stat().st_mode}
+
+
 def test_configuration_and_tokenizer_come_back(checkpoint: Checkpoint) -> None:
     """Opened again, all its parts are what was saved."""
     again = Checkpoint.open(checkpoint.path)
