@@ -88,12 +88,15 @@ class CallGuard:
         return error
 
     def end(self, call: Call) -> None:
-        """Count a call out, however it ended."""
+        """Count a call out, however it ended.
+
+        It stops running last: whoever sees that no call runs finds all of them counted.
+        """
         if call.admitted:
             self._admission.leave(call.method)
-        self._metrics.running.labels(call.method).dec()
         self._metrics.requests.labels(call.method, call.code).inc()
         self._metrics.latency.labels(call.method).observe(time.perf_counter() - call.started)
+        self._metrics.running.labels(call.method).dec()
         structlog.contextvars.unbind_contextvars("request_id")
         set_request_id(None)
 
