@@ -18,6 +18,7 @@ errors into statuses and back.
     │   │   └── CheckpointFormatError
     │   ├── SettingsError               (an environment variable or option of a service)
     │   ├── PortInUseError
+    │   ├── TrainingDivergedError
     │   └── PluginError
     │       ├── PluginNotFoundError
     │       └── DuplicatePluginError
@@ -216,6 +217,12 @@ class PortInUseError(FailedPreconditionError):
     """The address to listen on is taken or not ours to take."""
 
     reason = "PORT_IN_USE"
+
+
+class TrainingDivergedError(FailedPreconditionError):
+    """A loss is no number, or has left those before it far behind."""
+
+    reason = "TRAINING_DIVERGED"
 
 
 class PluginError(FailedPreconditionError):

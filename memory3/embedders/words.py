@@ -94,12 +94,11 @@ def word_direction(word: str, dimensions: int, gram_weight: float) -> NDArray[np
         ``[dimensions]`` float32.
     """
     direction = np.zeros(dimensions, np.float32)
-    _add_hashed(direction, word, b"word", _ENTRIES_PER_WORD)
+    _add_hashed(direction, [word], b"word", _ENTRIES_PER_WORD)
     grams = _grams(word[:_MAX_GRAM_CHARACTERS]) if gram_weight else []
     if grams:
         spelling = np.zeros(dimensions, np.float32)
-        for gram in grams:
-            _add_hashed(spelling, gram, b"gram", _ENTRIES_PER_GRAM)
+        _add_hashed(spelling, grams, b"gram", _ENTRIES_PER_GRAM)
         length = float(np.linalg.norm(spelling))
         if length > 0.0:
             direction += spelling * np.float32(gram_weight / length)
@@ -115,8 +114,12 @@ def _grams(word: str) -> list[str]:
     ]
 
 
-def _add_hashed(target: NDArray[np.float32], feature: str, family: bytes, entries: int) -> None:
-    numbers = np.frombuffer(_hash(feature, family, 4 * entries), "<u4")
+def _add_hashed(
+    target: NDArray[np.float32], features: list[str], family: bytes, entries: int
+) -> None:
+    # Multiples of a power of two are added, so the order makes no difference.
+    hashes = b"".join([_hash(feature, family, 4 * entries) for feature in features])
+    numbers = np.frombuffer(hashes, "<u4")
     signs = np.where(numbers & 1, np.float32(1.0), np.float32(-1.0))
     np.add.at(target, (numbers >> 1) % target.shape[0], signs / np.float32(entries**0.5))
 

@@ -9,6 +9,7 @@ import torch
 from memory3_trainer.stages.batch import NONE, Example, MemoryBatch, collate
 from memory3_trainer.stages.forward import Selection, hidden_states
 from memory3_trainer.stages.loss import next_token_loss
+from memory3_trainer.stages.objectives import NextToken
 from torch import Tensor
 
 from memory3 import plugins
@@ -141,7 +142,8 @@ def test_the_loss_is_the_weighted_mean_over_real_tokens(kit: Kit) -> None:
     batch.weights[1, 3] = 0.5
     with torch.no_grad():
         hidden = hidden_states(kit.model, batch, selection(kit))
-        total, weight = next_token_loss(kit.model, hidden, batch)
+        total = next_token_loss(kit.model, hidden, batch)
+        weight = NextToken().weight(batch)
         logits = kit.model.logits(hidden).log_softmax(-1)
     expected = 0.0
     for row, count in enumerate(NUM_TOKENS):
@@ -159,7 +161,7 @@ def test_long_batches_are_added_up_in_pieces(kit: Kit, monkeypatch: pytest.Monke
 
     def loss_and_gradient() -> tuple[float, Tensor]:
         hidden = hidden_states(model, batch, selection(kit))
-        total, _ = next_token_loss(model, hidden, batch)
+        total = next_token_loss(model, hidden, batch)
         (gradient,) = torch.autograd.grad(total, [model.embedding.weight])
         return float(total.detach()), gradient
 

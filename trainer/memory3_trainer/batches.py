@@ -18,9 +18,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from memory3.people import ATTRIBUTES, Person, attribute, biography, questions, sample_people
-
-_SIGNS = ("", "", ":", " -", " and", " has", " likes the")  # between name and value of a pair
+from memory3.people import ATTRIBUTES, Person, biography, questions, sample_people
+from memory3_trainer.data.people import full_name_biography, pairs, statement
 
 
 @dataclass
@@ -171,12 +170,13 @@ class ReadingBatches(IterableDataset[ReadingBatch]):
                 {name: person.facts[name] for name in kept},
             )  # fmt: skip
             if rng.random() < task.full_name_share:
-                texts.append(_full_name_biography(rng, person))
+                texts.append(full_name_biography(rng, person))
             else:
                 texts.append(biography(rng, person))
             for question in questions(rng, person, kept):
                 if rng.random() < task.statement_share:
-                    asked.append(_statement(rng, person, question.attribute))
+                    begun, rest = statement(rng, person, question.attribute)
+                    asked.append((begun, rest + "\n"))
                 else:
                     asked.append((question.prompt, question.completion))
         order = list(range(len(texts)))
@@ -205,31 +205,13 @@ class ReadingBatches(IterableDataset[ReadingBatch]):
         return [item.ids for item in encoded]
 
 
-def _statement(rng: Random, person: Person, name: str) -> tuple[str, str]:
-    """A sentence about a fact, cut before the fact."""
-    sentences = [s for s in attribute(name).sentences if not s.value_first]
-    text, start = rng.choice(sentences).fill(person.name, person.facts[name])
-    return text[: start - 1], text[start - 1 :] + "\n"
-
-
 def _pairs(rng: Random, count: int, task: ReadingTask) -> tuple[list[str], list[tuple[str, str]]]:
-    people = sample_people(rng, count, "train", related=task.related)
-    name, sign = rng.choice(sorted(ATTRIBUTES)), rng.choice(_SIGNS)
-    texts = [f"{person.name}{sign} {person.facts[name]}." for person in people]
-    asked = [(f"{person.name}{sign}", f" {person.facts[name]}.\n") for person in people]
+    made = pairs(rng, sample_people(rng, count, "train", related=task.related))
+    texts = [text for text, _ in made]
+    asked = [(begun, rest + "\n") for _, (begun, rest) in made]
     rng.shuffle(texts)
     rng.shuffle(asked)
     return texts, asked
-
-
-def _full_name_biography(rng: Random, person: Person) -> str:
-    facts = rng.sample(sorted(person.facts), len(person.facts))
-    sentences = [rng.choice(attribute(name).sentences) for name in facts]
-    filled = [
-        sentence.fill(person.name, person.facts[name])[0]
-        for sentence, name in zip(sentences, facts, strict=True)
-    ]
-    return " ".join(filled)
 
 
 def pad(rows: Sequence[Sequence[float]], dtype: torch.dtype = torch.int64) -> Tensor:

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from memory3_trainer.data.cli import app as data_app
+from memory3_trainer.stages.cli import TRAIN_EXAMPLES, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train memory3 checkpoints.")
 app.add_typer(data_app, name="data")
+app.command(epilog=TRAIN_EXAMPLES)(train)
 
 
 @app.callback()

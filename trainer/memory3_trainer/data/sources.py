@@ -15,6 +15,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
+from memory3.errors import InvalidArgumentError
 from memory3.model.config import ModelConfig
 from memory3_trainer.data.packing import PackedText
 from memory3_trainer.data.prompts import prompt_with_passages
@@ -35,7 +36,17 @@ class Share:
     world_size: int = 1
 
     def of(self, batch_size: int) -> range:
-        """The places of a batch that are this process's own."""
+        """The places of a batch that are this process's own.
+
+        Raises:
+            InvalidArgumentError: There are fewer than processes.
+        """
+        if batch_size < self.world_size:
+            raise InvalidArgumentError(
+                f"a batch has {batch_size} examples for {self.world_size} processes",
+                field="batch_size",
+                remedy="raise batch_size (num_passages for questions) or use fewer processes",
+            )
         return range(self.rank, batch_size, self.world_size)
 
 
@@ -72,7 +83,7 @@ class TextSource(Source):
         """The windows of a batch that are a process's own."""
         places = [number * self._batch_size + place for place in share.of(self._batch_size)]
         return [
-            int(_order(self._seed, place // self.num_windows, self.num_windows)[at])
+            int(draw_order(self._seed, place // self.num_windows, self.num_windows)[at])
             for place in places
             for at in (place % self.num_windows,)
         ]
@@ -97,6 +108,7 @@ class ReadingSettings:
             as those of one article; they are the hardest to tell apart.
         attach: Whether references are memories; else they stand as text before the question.
         question_weight: Loss weight of the question's tokens; those of the answer weigh 1.
+        reference_weight: Loss weight of references that stand as text.
         no_reference_share: Share of questions with distractors only.
     """
 
@@ -106,6 +118,7 @@ class ReadingSettings:
     passages_together: int = 1
     attach: bool = True
     question_weight: float = 0.1
+    reference_weight: float = 0.0
     no_reference_share: float = 0.0
 
 
@@ -146,8 +159,9 @@ class QuestionSource(Source):
         size, count = self._settings.passages_together, len(self._groups)
         per_batch = -(-self._settings.num_passages // size)
         places = range(number * per_batch, (number + 1) * per_batch)
+        orders = [draw_order(self._seed, at // count, count) for at in places]
         groups = [
-            self._groups[int(_order(self._seed, at // count, count)[at % count])] for at in places
+            self._groups[int(order[at % count])] for at, order in zip(places, orders, strict=True)
         ]
         return [passage for group in groups for passage in group][: self._settings.num_passages]
 
@@ -159,7 +173,9 @@ class QuestionSource(Source):
             prompt = self._reading.encode(prompt_with_passages(texts, question.text))
             before = max(0, len(prompt) - len(question.prompt))
         tokens = [*prompt, *question.answer, self._config.eos_id]
-        weights = [0.0] * before + [self._settings.question_weight] * (len(prompt) - before)
+        weights = [self._settings.reference_weight] * before + [self._settings.question_weight] * (
+            len(prompt) - before
+        )
         weights += [1.0] * (len(question.answer) + 1)
         limit = self._config.context_length - 1  # the end is what matters
         num_chunks = -(-len(tokens) // self._config.memory.chunk_length)
@@ -207,8 +223,14 @@ class Mixture:
 
     def batch(self, step: int, share: Share) -> tuple[str, MemoryBatch]:
         """The batch of a step, with the name of its source."""
+        name, parts = self.parts(step, 1, share)
+        return name, parts[0]
+
+    def parts(self, step: int, count: int, share: Share) -> tuple[str, list[MemoryBatch]]:
+        """The batches of a step that adds up several of one source, with its name."""
         name, number = self.turn(step)
-        return name, self._sources[name].batch(number, share)
+        source = self._sources[name]
+        return name, [source.batch(number * count + part, share) for part in range(count)]
 
 
 def _collate(
@@ -224,5 +246,6 @@ def _collate(
 
 
 @lru_cache(maxsize=8)
-def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+def draw_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order in which an epoch reads its examples, [count]."""
     return np.random.default_rng((seed, epoch)).permutation(count)

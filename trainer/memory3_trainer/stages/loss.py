@@ -1,10 +1,11 @@
-"""Next-token loss, the only loss of the stages before preferences (paper §7).
+"""Losses over the tokens that carry a weight, computed in pieces (paper §7).
 
 Shapes: B sequences, T tokens, E width, V vocabulary, W tokens that are trained on.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -17,35 +18,39 @@ from memory3_trainer.stages.batch import MemoryBatch
 _PIECE = 4096
 
 
-def next_token_loss(
-    model: Transformer, hidden: Tensor, batch: MemoryBatch
-) -> tuple[Tensor, Tensor]:
-    """Weighted cross-entropy over the tokens with a weight.
+def next_token_loss(model: Transformer, hidden: Tensor, batch: MemoryBatch) -> Tensor:
+    """Weighted cross-entropy, summed over the tokens with a weight.
 
     Args:
         model: Gives the logits.
         hidden: [B, T, E] of `hidden_states`.
         batch: Targets and weights.
-
-    Returns:
-        The sum of weighted losses and the sum of the weights, so that parts of a batch can be
-        added up before they are divided.
     """
     weights = batch.weights[:, 1:]
     wanted = weights > 0
-    states, targets = hidden[:, :-1][wanted], batch.tokens[:, 1:][wanted]
-    weight = weights[wanted]
-    total = hidden.new_zeros((), dtype=weight.dtype)
-    for start in range(0, len(targets), _PIECE):
-        piece = slice(start, start + _PIECE)
-        part = states[piece], targets[piece], weight[piece]
-        if len(targets) > _PIECE:
-            total = total + checkpoint(_piece, model, *part, use_reentrant=False)
-        else:
-            total = total + _piece(model, *part)
-    return total, weight.sum()
+    losses = _token_losses(model, hidden[:, :-1][wanted], batch.tokens[:, 1:][wanted])
+    return (losses * weights[wanted]).sum()
 
 
-def _piece(model: Transformer, states: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    losses = F.cross_entropy(model.logits(states[None])[0], targets, reduction="none")
-    return (losses * weight).sum()
+def sequence_log_likelihood(model: Transformer, hidden: Tensor, batch: MemoryBatch) -> Tensor:
+    """Log-likelihood of the weighted tokens of every sequence, float32 [B]."""
+    wanted = batch.weights[:, 1:] > 0
+    losses = _token_losses(model, hidden[:, :-1][wanted], batch.tokens[:, 1:][wanted])
+    weighted = losses * batch.weights[:, 1:][wanted]
+    return -losses.new_zeros(wanted.shape).masked_scatter(wanted, weighted).sum(dim=1)
+
+
+def _token_losses(model: Transformer, states: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of W tokens, float32 [W], from their states [W, E]."""
+    if len(targets) <= _PIECE:
+        return _piece(model, states, targets)
+    pieces = [slice(start, start + _PIECE) for start in range(0, len(targets), _PIECE)]
+    parts: list[Tensor] = [
+        checkpoint(_piece, model, states[piece], targets[piece], use_reentrant=False)
+        for piece in pieces
+    ]
+    return torch.cat(parts)
+
+
+def _piece(model: Transformer, states: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(model.logits(states[None])[0], targets, reduction="none")
