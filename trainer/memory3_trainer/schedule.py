@@ -21,6 +21,7 @@ class Schedule:
         warmup: Steps of linear rise.
         decay_share: Share of the steps that fall linearly to nothing at the end.
         keep_from: Tokens kept per KV head when the annealing starts; before it all are kept.
+            0 keeps `keep_to` from the first step.
         keep_to: Tokens kept at its end; 0 keeps all throughout.
         anneal: Shares of the steps at which the annealing starts and ends.
         temperature: Softness of the selection at start and end of the annealing.
@@ -45,6 +46,8 @@ class Schedule:
 
     def tokens_kept(self, step: int) -> int | None:
         """Tokens kept per KV head at a step; None keeps all."""
+        if not self.keep_from:
+            return self.keep_to or None
         share = self._annealed(step)
         if not self.keep_to or share <= 0.0:
             return None

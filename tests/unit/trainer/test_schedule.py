@@ -64,3 +64,9 @@ def test_the_selection_hardens() -> None:
     assert temperatures[0] == 0.5
     assert abs(temperatures[-1] - 0.05) < 1e-12
     assert [schedule.hard(step) for step in (74, 75, 99)] == [False, True, True]
+
+
+def test_nothing_is_annealed_where_it_starts_at_zero() -> None:
+    """A stage after the annealing keeps the target from its first step."""
+    schedule = Schedule(steps=10, learning_rate=1.0, keep_from=0, keep_to=8)
+    assert {schedule.tokens_kept(step) for step in range(10)} == {8}

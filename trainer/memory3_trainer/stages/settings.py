@@ -64,7 +64,8 @@ class SelectionSettings(Strict):
     """How the tokens kept fall from all to the target; see `memory3_trainer.schedule.Schedule`.
 
     Attributes:
-        keep_from: Kept when the annealing starts; 0 keeps what the model keeps from the start.
+        keep_from: Kept when the annealing starts; 0 keeps `keep_to` from the first step.
+        keep_to: Kept at its end; 0 keeps all throughout.
         detach: Gradients stop at the memories (ablation).
     """
 
