@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix typecheck proto proto-check bench check train-people clean
+.PHONY: help setup demo test lint fix typecheck proto proto-check bench bench-training check train-people clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ proto-check: $(STAMP) ## Lint proto/ and check that memory3/v1 is what it genera
 
 bench: $(STAMP) ## Measure speed and sizes
 	$(VENV)/bin/python -m benchmarks
+
+bench-training: $(STAMP) ## Measure the speed of training against a plain Llama
+	$(VENV)/bin/python -m benchmarks.training
 
 check: lint typecheck proto-check test ## All that must hold before a change goes in
 

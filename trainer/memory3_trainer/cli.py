@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from memory3.cli.examples import examples
+from memory3.cli.options import Output, OutputOption
 from memory3_trainer.data.cli import app as data_app
 from memory3_trainer.stages.cli import TRAIN_EXAMPLES, train
 
@@ -58,3 +60,57 @@ def people(
     typer.echo(f"{out}: digest {checkpoint.digest[:12]}")
     for condition, value in accuracy.items():
         typer.echo(f"{condition:>10}  {value:.3f}")
+
+
+@app.command(epilog=examples("python -m memory3_trainer plan memory3-2b --gpus 8 --gpus 64"))
+def plan(
+    preset: Annotated[str, typer.Argument(help="Name of a preset.")] = "memory3-2b",
+    gpus: Annotated[list[int] | None, typer.Option(help="GPUs in all. Repeatable.")] = None,
+    tokens_per_step: Annotated[int, typer.Option(min=1, help="Of text.")] = 1 << 22,
+    length: Annotated[int, typer.Option(min=1, help="Tokens of a sequence.")] = 2048,
+    peak: Annotated[float, typer.Option(help="bfloat16 TFLOP/s of a GPU.")] = 989.0,
+    utilisation: Annotated[float, typer.Option(min=0.01, max=1, help="Share reached.")] = 0.4,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say what memory and time the stages take on a number of GPUs."""
+    from dataclasses import asdict
+
+    from memory3.cli.failures import tell
+    from memory3.cli.output import print_json, print_table
+    from memory3.errors import Memory3Error
+    from memory3.model.config import preset as preset_of
+    from memory3_trainer.plan import Machine, plan
+
+    machine = Machine("", peak * 1e12, utilisation)
+    try:
+        config = preset_of(preset)
+    except Memory3Error as error:
+        tell(error)
+        raise typer.Exit(1) from error
+    plans = [
+        plan(config, count, tokens_per_step=tokens_per_step, length=length, machine=machine)
+        for count in gpus or [8, 64]
+    ]
+    if output is Output.JSON:
+        print_json([asdict(part) for part in plans])
+        return
+    columns = (
+        ">GPUs", ">states, GB a GPU", ">weights in bf16, GB", ">activations, GB a sequence",
+        ">warmup, s a step", ">continual, s a step", ">continual ÷ warmup",
+    )  # fmt: skip
+    print_table(
+        columns,
+        [
+            (
+                part.num_gpus,
+                *(
+                    f"{size / 1e9:.1f}"
+                    for size in (part.state_bytes, part.gathered_bytes, part.activation_bytes)
+                ),
+                f"{part.warmup_seconds:.2f}",
+                f"{part.continual_seconds:.2f}",
+                f"{part.continual_factor:.2f}",
+            )
+            for part in plans
+        ],
+    )
