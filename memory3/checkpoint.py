@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,7 @@ from memory3.manifest import (
     verify_files,
 )
 from memory3.model.config import ModelConfig
+from memory3.model.shapes import expected_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -197,13 +198,23 @@ def save_checkpoint(
     path: str | os.PathLike[str],
     *,
     config: ModelConfig,
-    state_dict: Mapping[str, torch.Tensor],
+    state_dict: Mapping[str, torch.Tensor] | Callable[[Path], None],
     tokenizer: Tokenizer,
     embedder_files: Mapping[str, bytes],
     provenance: Mapping[str, Any],
     scores: Mapping[str, Any],
 ) -> Checkpoint:
     """Write a checkpoint beside its place, then move it there whole.
+
+    Args:
+        path: The directory to make, or a checkpoint to replace.
+        config: Shape of the model.
+        state_dict: The weights, or what writes them as safetensors to a path, for models that
+            should not be in memory whole.
+        tokenizer: Of the model.
+        embedder_files: What goes into `embedder/`, by name.
+        provenance: Where the weights come from, for the manifest.
+        scores: Evaluation scores, for the manifest.
 
     Raises:
         InvalidArgumentError: The place is taken by something that is no checkpoint.
@@ -224,8 +235,11 @@ def save_checkpoint(
         (staged / EMBEDDER).mkdir(parents=True)
         (staged / CONFIG).write_text(_dump(config.to_dict()), encoding="utf-8")
         tokenizer.save(str(staged / TOKENIZER))
-        tensors = {name: tensor.detach().contiguous() for name, tensor in state_dict.items()}
-        save_file(tensors, staged / WEIGHTS)
+        if isinstance(state_dict, Mapping):
+            tensors = {name: tensor.detach().contiguous() for name, tensor in state_dict.items()}
+            save_file(tensors, staged / WEIGHTS)
+        else:
+            state_dict(staged / WEIGHTS)
         # The library writes for the owner alone; services often run as another user.
         shutil.copymode(staged / CONFIG, staged / WEIGHTS)
         for name, data in embedder_files.items():
@@ -242,33 +256,6 @@ def save_checkpoint(
             path.rename(Path(temporary) / "replaced")
         staged.rename(path)
     return Checkpoint.open(path)
-
-
-def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every weight of a configuration, by its name in `model.safetensors`."""
-    width, queries = config.width, config.num_heads * config.head_dim
-    kv = config.num_kv_heads * config.head_dim
-    block = {
-        "attention_norm.weight": (width,),
-        "attention.wq.weight": (queries, width),
-        "attention.wk.weight": (kv, width),
-        "attention.wv.weight": (kv, width),
-        "attention.wo.weight": (width, queries),
-        "mlp_norm.weight": (width,),
-        "mlp.w1.weight": (config.mlp_width, width),
-        "mlp.w3.weight": (config.mlp_width, width),
-        "mlp.w2.weight": (width, config.mlp_width),
-    }
-    shapes: dict[str, tuple[int, ...]] = {
-        f"blocks.{layer}.{name}": shape
-        for layer in range(config.num_layers)
-        for name, shape in block.items()
-    }
-    shapes["embedding.weight"] = (config.vocab_size, width)
-    shapes["norm.weight"] = (width,)
-    if not config.tie_embeddings:
-        shapes["head.weight"] = (config.vocab_size, width)
-    return shapes
 
 
 def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:

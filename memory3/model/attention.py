@@ -21,7 +21,9 @@ from memory3.model.rope import apply_rope
 class HeadStates:
     """Heads of one layer. `keys` and `queries` are rotated; the `*_unrotated` are not.
 
-    Selection compares unrotated heads (paper §3.3), attention rotated ones.
+    Selection compares unrotated heads (paper §3.3), attention rotated ones. Where a model
+    normalises queries and keys, all are meant after that, so that selection compares what
+    attention compares, but for the positions.
     """
 
     queries: Tensor  # [B, H, T, D]
@@ -38,10 +40,16 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
         self.head_dim = config.head_dim
-        self.wq = nn.Linear(config.width, config.num_heads * config.head_dim, bias=False)
-        self.wk = nn.Linear(config.width, config.num_kv_heads * config.head_dim, bias=False)
-        self.wv = nn.Linear(config.width, config.num_kv_heads * config.head_dim, bias=False)
-        self.wo = nn.Linear(config.num_heads * config.head_dim, config.width, bias=False)
+        queries, pairs = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        bias = config.attention_bias != "none"
+        self.wq = nn.Linear(config.width, queries, bias=bias)
+        self.wk = nn.Linear(config.width, pairs, bias=bias)
+        self.wv = nn.Linear(config.width, pairs, bias=bias)
+        self.wo = nn.Linear(queries, config.width, bias=config.attention_bias == "all")
+        self.qk_norm = config.qk_norm
+        if self.qk_norm:
+            self.q_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps)
+            self.k_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps)
 
     def project(self, x_BTE: Tensor, table: tuple[Tensor, Tensor]) -> HeadStates:
         """Queries, keys and values of the tokens, rotated and not."""
@@ -49,6 +57,8 @@ class Attention(nn.Module):
         q = self.wq(x_BTE).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)
         k = self.wk(x_BTE).view(B, T, self.num_kv_heads, self.head_dim).transpose(1, 2)
         v = self.wv(x_BTE).view(B, T, self.num_kv_heads, self.head_dim).transpose(1, 2)
+        if self.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         return HeadStates(apply_rope(q, table), apply_rope(k, table), v, q, k)
 
     def attend(self, q_BHTD: Tensor, k_BKCD: Tensor, v_BKCD: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""One transformer block: RMSNorm, attention, RMSNorm, SwiGLU; no biases (paper §2)."""
+"""One transformer block: RMSNorm, attention, RMSNorm, SwiGLU.
+
+Source: paper §2, whose models have no biases; converted ones may.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.w1 = nn.Linear(config.width, config.mlp_width, bias=False)
-        self.w3 = nn.Linear(config.width, config.mlp_width, bias=False)
-        self.w2 = nn.Linear(config.mlp_width, config.width, bias=False)
+        self.w1 = nn.Linear(config.width, config.mlp_width, bias=config.mlp_bias)
+        self.w3 = nn.Linear(config.width, config.mlp_width, bias=config.mlp_bias)
+        self.w2 = nn.Linear(config.mlp_width, config.width, bias=config.mlp_bias)
 
     def forward(self, x_BTE: Tensor) -> Tensor:
         """[B, T, E] to [B, T, E]."""

@@ -5,65 +5,25 @@ Source: paper §2 (shape), §3 (tokens kept), §4 (chunks and references per chu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
-from memory3.errors import InvalidArgumentError
-
-_Config = TypeVar("_Config")
+from memory3.model.checks import KINDS, check_count, check_kinds, read, require
+from memory3.model.rope_scaling import RopeScaling
 
 # Envelopes store the shape of a memory in two bytes a number.
 _MAX_SHAPE, _MAX_COUNT = (1 << 16) - 1, (1 << 31) - 1
 _SHAPE_FIELDS = ("num_layers", "num_heads", "num_kv_heads", "head_dim", "num_memory_layers")
 
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-# What a field annotated so accepts, and in which words that is asked for.
-_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "int": (_is_int, "a whole number"),
-    "float": (
-        lambda value: (_is_int(value) or isinstance(value, float)) and 0 < value < 1e30,
-        "a finite number above zero",
-    ),
-    "bool": (lambda value: isinstance(value, bool), "true or false"),
-    "str": (lambda value: isinstance(value, str) and bool(value), "a text that is not empty"),
-    "tuple[int, ...]": (
-        lambda value: isinstance(value, tuple) and all(_is_int(item) for item in value),
-        "a list of whole numbers",
-    ),
-    "MemoryConfig": (lambda value: isinstance(value, MemoryConfig), "an object"),
-}
-
-
-def _require(condition: bool, field_name: str, message: str, remedy: str) -> None:
-    if not condition:
-        raise InvalidArgumentError(message, field=field_name, remedy=remedy)
-
-
-def _check_kinds(config: MemoryConfig | ModelConfig, prefix: str) -> None:
-    for item in fields(config):
-        value = getattr(config, item.name)
-        accepts, wanted = _KINDS[str(item.type)]
-        _require(
-            accepts(value),
-            prefix + item.name,
-            f"{prefix}{item.name} is {value!r:.80}",
-            f"give {wanted}",
-        )
+ATTENTION_BIASES = ("none", "qkv", "all")
+# Written only where they say something: the files and digests of models that the paper describes
+# are the same as before there were these fields, and older versions read them.
+_OPTIONAL = ("rope_scaling", "attention_bias", "mlp_bias", "qk_norm")
 
 
 def _check_count(config: MemoryConfig | ModelConfig, name: str, prefix: str) -> None:
-    limit = _MAX_SHAPE if name in _SHAPE_FIELDS else _MAX_COUNT
-    _require(
-        0 < getattr(config, name) <= limit,
-        prefix + name,
-        f"{prefix}{name} is {getattr(config, name)}",
-        f"give a whole number from 1 to {limit}",
-    )
+    check_count(config, name, prefix, _MAX_SHAPE if name in _SHAPE_FIELDS else _MAX_COUNT)
 
 
 @dataclass(frozen=True)
@@ -88,16 +48,26 @@ class MemoryConfig:
     selector: str = "attention"
 
     def __post_init__(self) -> None:
-        _check_kinds(self, "memory.")
+        check_kinds(self, "memory.")
         for name in ("num_memory_layers", "tokens_kept", "chunk_length", "references_per_chunk"):
             _check_count(self, name, "memory.")
-        _require(
+        require(
             self.tokens_kept <= self.reference_length <= 256,
             "memory.reference_length",
             f"reference_length {self.reference_length} must hold tokens_kept {self.tokens_kept}"
             " and be at most 256, because kept positions are stored in one byte",
             "raise reference_length or lower tokens_kept",
         )
+
+
+_MODEL_KINDS = {
+    **KINDS,
+    "MemoryConfig": (lambda value: isinstance(value, MemoryConfig), "an object"),
+    "RopeScaling | None": (
+        lambda value: value is None or isinstance(value, RopeScaling),
+        "an object or null",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +79,10 @@ class ModelConfig:
         separator_id: Token between memories and context, `<s>`.
         head_dim: Width of one head; independent of `width / num_heads`.
         context_length: Most tokens of prompt and output together.
+        rope_scaling: Stretching of the rotary frequencies; the paper has none.
+        attention_bias: Projections of attention with a bias: `none` (the paper), `qkv` or `all`.
+        mlp_bias: Whether the feed-forward matrices have biases.
+        qk_norm: Whether queries and keys are normalised, head by head, before they are rotated.
     """
 
     name: str
@@ -128,44 +102,60 @@ class ModelConfig:
     separator_id: int = 1
     eos_id: int = 2
     pad_id: int = 0
+    rope_scaling: RopeScaling | None = None
+    attention_bias: str = "none"
+    mlp_bias: bool = False
+    qk_norm: bool = False
 
     def __post_init__(self) -> None:
-        _check_kinds(self, "")
+        check_kinds(self, "", _MODEL_KINDS)
         for name in (
             "vocab_size", "num_layers", "width", "mlp_width", "num_heads", "num_kv_heads",
             "head_dim", "context_length",
         ):  # fmt: skip
             _check_count(self, name, "")
-        _require(
+        require(
             self.num_heads % self.num_kv_heads == 0,
             "num_kv_heads",
             f"{self.num_heads} query heads cannot share {self.num_kv_heads} KV heads",
             "choose a divisor of num_heads",
         )
-        _require(
+        require(
             self.head_dim % 2 == 0,
             "head_dim",
             f"head_dim {self.head_dim} is odd, and rotary positions turn pairs",
             "choose an even head_dim",
         )
-        _require(
+        require(
             self.memory.num_memory_layers <= self.num_layers,
             "memory.num_memory_layers",
             f"{self.memory.num_memory_layers} memory layers in a model of {self.num_layers}",
             "choose at most num_layers",
         )
         for name in ("separator_id", "eos_id", "pad_id"):
-            _require(
+            require(
                 0 <= getattr(self, name) < self.vocab_size,
                 name,
                 f"{name} {getattr(self, name)} is outside the vocabulary of {self.vocab_size}",
                 "take the ids from the tokenizer",
             )
-        _require(
+        require(
             len(self.prefix_ids) > 0 and all(0 <= i < self.vocab_size for i in self.prefix_ids),
             "prefix_ids",
             f"prefix_ids {self.prefix_ids} must name tokens of the vocabulary",
             "take the ids of `<s>Reference:` from the tokenizer",
+        )
+        require(
+            self.rope_scaling is None or self.rope_base > 1,
+            "rope_base",
+            f"rope_base {self.rope_base} cannot be scaled",
+            "give a number above 1, or no rope_scaling",
+        )
+        require(
+            self.attention_bias in ATTENTION_BIASES,
+            "attention_bias",
+            f"attention_bias is {self.attention_bias!r:.40}",
+            f"choose one of {', '.join(ATTENTION_BIASES)}",
         )
 
     @property
@@ -176,9 +166,17 @@ class ModelConfig:
 
     @property
     def num_non_embedding_parameters(self) -> int:
-        """Weights of blocks and norms ([D] 2.433 B for `memory3-2b`)."""
+        """Weights of blocks, biases and norms ([D] 2.433 B for `memory3-2b`)."""
         attention = self.width * self.head_dim * 2 * (self.num_heads + self.num_kv_heads)
         block = attention + 3 * self.width * self.mlp_width + 2 * self.width
+        if self.attention_bias != "none":
+            block += self.head_dim * (self.num_heads + 2 * self.num_kv_heads)
+        if self.attention_bias == "all":
+            block += self.width
+        if self.mlp_bias:
+            block += 2 * self.mlp_width + self.width
+        if self.qk_norm:
+            block += 2 * self.head_dim
         return self.num_layers * block + self.width
 
     @property
@@ -189,7 +187,12 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The form stored in `config.json`."""
-        return {**asdict(self), "prefix_ids": list(self.prefix_ids)}
+        values = {**asdict(self), "prefix_ids": list(self.prefix_ids)}
+        defaults = type(self).__dataclass_fields__
+        for name in _OPTIONAL:
+            if values[name] == defaults[name].default:
+                del values[name]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -201,29 +204,12 @@ class ModelConfig:
         rest = dict(values)
         memory = rest.get("memory")
         if isinstance(memory, Mapping):
-            rest["memory"] = _read(MemoryConfig, memory, prefix="memory.")
+            rest["memory"] = read(MemoryConfig, memory, prefix="memory.")
+        if isinstance(rest.get("rope_scaling"), Mapping):
+            rest["rope_scaling"] = read(RopeScaling, rest["rope_scaling"], prefix="rope_scaling.")
         if isinstance(rest.get("prefix_ids"), list):
             rest["prefix_ids"] = tuple(rest["prefix_ids"])
-        return _read(cls, rest, prefix="")
-
-
-def _read(cls: type[_Config], values: Mapping[str, Any], *, prefix: str) -> _Config:
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    for name in values:
-        _require(
-            name in known,
-            prefix + name,
-            f"unknown field {prefix + name}",
-            "remove it, or use a newer version of memory3",
-        )
-    for name, item in known.items():
-        _require(
-            name in values or item.default is not MISSING,
-            prefix + name,
-            f"{prefix + name} is missing",
-            "add it to config.json",
-        )
-    return cls(**values)
+        return read(cls, rest, prefix="")
 
 
 PRESETS: dict[str, ModelConfig] = {
@@ -251,7 +237,7 @@ def preset(name: str, /, **changes: Any) -> ModelConfig:
     Raises:
         InvalidArgumentError: There is no such preset.
     """
-    _require(
+    require(
         name in PRESETS,
         "preset",
         f"unknown preset {name!r}",

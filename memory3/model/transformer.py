@@ -83,7 +83,7 @@ class Transformer(nn.Module):
         """
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
-                nn.init.ones_(parameter)
+                nn.init.constant_(parameter, 0.0 if name.endswith(".bias") else 1.0)
                 continue
             std = 0.05 if "embedding" in name else parameter.shape[1] ** -0.5
             if name.endswith(("wo.weight", "w2.weight")):
@@ -107,7 +107,8 @@ class Transformer(nn.Module):
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The rotation table of positions."""
-        return rope_table(positions, self.config.head_dim, self.config.rope_base)
+        config = self.config
+        return rope_table(positions, config.head_dim, config.rope_base, config.rope_scaling)
 
     def logits(self, x_BTE: Tensor) -> Tensor:
         """Final norm and output matrix; float32 [B, T, V]."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from memory3.model.attention import Attention, as_bias
+from memory3.model.rope import apply_rope
 from memory3.testing.checkpoints import tiny_config, tiny_model
 
 
@@ -74,3 +75,19 @@ def test_a_float_bias_gets_a_gradient() -> None:
     _attention(2).attend(q.requires_grad_(), k, v, bias).square().sum().backward()
     assert bias.grad is not None
     assert bias.grad.abs().max() > 0
+
+
+def test_selection_sees_normalised_heads() -> None:
+    """With norms on queries and keys, the unrotated heads are rotated ones but for positions."""
+    config = tiny_config(qk_norm=True, attention_bias="qkv")
+    model = tiny_model(config)
+    table = model.rope(torch.arange(6) + 40)
+    x = 9 * torch.randn(1, 6, config.width, generator=torch.Generator().manual_seed(2))
+    heads = model.layers[0].attention.project(x, table)
+    for rotated, plain in (
+        (heads.queries, heads.queries_unrotated),
+        (heads.keys, heads.keys_unrotated),
+    ):
+        torch.testing.assert_close(apply_rope(plain, table), rotated)
+        # The fresh norm has weight one, so every head has the mean square one.
+        torch.testing.assert_close(plain.square().mean(-1), torch.ones(plain.shape[:-1]))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from memory3.errors import InvalidArgumentError
 from memory3.model.config import PRESETS, MemoryConfig, ModelConfig, preset
+from memory3.model.rope_scaling import RopeScaling
 from memory3.testing.checkpoints import tiny_config, tiny_model
 
 
@@ -32,12 +34,24 @@ def test_the_papers_parameter_counts() -> None:
     assert per_matrix == pytest.approx(193e6, rel=2e-3)
 
 
-@pytest.mark.parametrize("tie", [True, False])
-def test_the_count_is_that_of_the_weights(tie: bool) -> None:
-    """The formula counts what the model has."""
-    config = tiny_config(tie_embeddings=tie, num_kv_heads=1)
-    actual = sum(p.numel() for p in tiny_model(config).parameters())
-    assert config.num_parameters == actual
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tie_embeddings": True},
+        {"tie_embeddings": False},
+        {"attention_bias": "qkv"},
+        {"attention_bias": "all", "mlp_bias": True},
+        {"qk_norm": True},
+    ],
+    ids=str,
+)
+def test_the_count_is_that_of_the_weights(changes: dict[str, Any]) -> None:
+    """The formula counts what the model has, biases and norms too."""
+    config = tiny_config(num_kv_heads=1, **changes)
+    named = dict(tiny_model(config).named_parameters())
+    assert config.num_parameters == sum(p.numel() for p in named.values())
+    tables = [named[n].numel() for n in ("embedding.weight", "head.weight") if n in named]
+    assert config.num_non_embedding_parameters == config.num_parameters - sum(tables)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -46,6 +60,24 @@ def test_a_preset_survives_its_stored_form(name: str) -> None:
     config = preset(name)
     assert config == ModelConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert config.name == name
+
+
+def test_optional_fields_survive_and_are_stored_only_where_used() -> None:
+    """Models of the paper's kind keep the stored form, and so the digest, that they had."""
+    optional = {"rope_scaling", "attention_bias", "mlp_bias", "qk_norm"}
+    assert optional.isdisjoint(preset("tiny").to_dict())
+    scaling = RopeScaling("yarn", 4.0, 2048, attention_factor=1.2, truncate=False)
+    config = preset("tiny", rope_scaling=scaling, attention_bias="qkv", mlp_bias=True, qk_norm=True)
+    stored = json.loads(json.dumps(config.to_dict()))
+    assert optional <= stored.keys()
+    assert config == ModelConfig.from_dict(stored)
+
+
+def test_the_shipped_checkpoint_is_stored_as_before(root: Path) -> None:
+    """Reading and writing its configuration changes no byte."""
+    stored = (root / "checkpoints" / "people" / "config.json").read_text(encoding="utf-8")
+    config = ModelConfig.from_dict(json.loads(stored))
+    assert stored == json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
 def test_a_preset_can_be_changed() -> None:
@@ -81,6 +113,23 @@ INVALID: list[tuple[str, Any]] = [
     *(("tie_embeddings", value) for value in (1, "yes", None)),
     *(("name", value) for value in ("", 5, None)),
     *(("memory", value) for value in (None, 5, [], "x")),
+    *(("rope_scaling", value) for value in (5, [], "yarn", True)),
+    *(("attention_bias", value) for value in ("", "kv", None, True)),
+    *(("mlp_bias", value) for value in (1, None)),
+    *(("qk_norm", value) for value in (1, "yes", None)),
+]
+
+SCALING = {"kind": "llama3", "factor": 8.0, "original_length": 8192}
+SCALING_INVALID: list[tuple[str, Any]] = [
+    *(("kind", value) for value in ("dynamic", "", None, 3)),
+    *(("factor", value) for value in (0.5, 0, "8", float("inf"), None)),
+    *(("original_length", value) for value in (0, 1.5, 1 << 40, None)),
+    ("low_freq_factor", 4.0),  # not below high_freq_factor
+    ("high_freq_factor", "4"),
+    ("beta_fast", 0.0),
+    ("beta_slow", 32.0),  # not below beta_fast
+    ("attention_factor", -1.0),
+    ("truncate", 1),
 ]
 
 MEMORY_INVALID: list[tuple[str, str, Any]] = [
@@ -116,8 +165,23 @@ def test_an_invalid_field_of_the_memory_is_named(field: str, name: str, value: A
     _assert_names(values, f"memory.{field}")
 
 
+@pytest.mark.parametrize(("name", "value"), SCALING_INVALID)
+def test_an_invalid_field_of_the_scaling_is_named(name: str, value: Any) -> None:
+    """Fields of the rope scaling carry its prefix."""
+    values = {**preset("tiny").to_dict(), "rope_scaling": {**SCALING, name: value}}
+    _assert_names(values, f"rope_scaling.{name}")
+
+
+def test_scaling_needs_a_base_that_can_be_scaled() -> None:
+    """A base of one turns all dimensions alike, and leaves nothing to slow."""
+    _assert_names(
+        {**preset("tiny").to_dict(), "rope_scaling": SCALING, "rope_base": 1.0}, "rope_base"
+    )
+
+
 def test_every_field_is_tried() -> None:
     """A field added to the configuration must be added to the tables above."""
+    assert {f.name for f in fields(RopeScaling)} == {name for name, _ in SCALING_INVALID}
     assert {f.name for f in fields(ModelConfig)} == {name for name, _ in INVALID}
     assert {f.name for f in fields(MemoryConfig)} == {name for _, name, _ in MEMORY_INVALID}
 

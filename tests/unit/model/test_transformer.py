@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from memory3.checkpoint import expected_shapes
 from memory3.memory.writer import MemoryWriter
 from memory3.model.cache import SlotCache
+from memory3.model.shapes import expected_shapes
 from memory3.model.transformer import LayerMemory
 from memory3.testing.checkpoints import tiny_config, tiny_model
 
@@ -87,8 +87,9 @@ def test_float32_memories_attach_to_a_bfloat16_model() -> None:
 
 def test_weights_have_the_names_and_shapes_of_a_checkpoint() -> None:
     """The table that opens checkpoints without torch is that of the model."""
-    for tie in (True, False):
-        config = tiny_config(tie_embeddings=tie)
+    everything = {"attention_bias": "all", "mlp_bias": True, "qk_norm": True}
+    for changes in ({}, {"tie_embeddings": False}, {"attention_bias": "qkv"}, everything):
+        config = tiny_config(**changes)
         actual = {name: tuple(w.shape) for name, w in tiny_model(config).state_dict().items()}
         assert expected_shapes(config) == actual
 
@@ -102,3 +103,11 @@ def test_fresh_weights_follow_their_seed() -> None:
             assert (weight == 1).all()
         else:
             assert not torch.equal(weight, other[name])
+
+
+def test_fresh_biases_are_zero() -> None:
+    """A fresh model with biases computes what it would without them."""
+    biased = tiny_model(tiny_config(attention_bias="all", mlp_bias=True)).state_dict()
+    biases = {name: weight for name, weight in biased.items() if name.endswith(".bias")}
+    assert len(biases) == 4 * (4 + 3)
+    assert not any(weight.any() for weight in biases.values())
