@@ -104,6 +104,18 @@ class LexicalEmbedder(Embedder):
         return cls(dimensions, num_texts, np.array(frequent, "<u4"), np.array(idf, "<f2"))
 
     @classmethod
+    def flat(cls, *, dimensions: int = DEFAULT_DIMENSIONS) -> Self:
+        """An embedder that has counted nothing: all words weigh the same.
+
+        Args:
+            dimensions: The length of a vector.
+
+        Raises:
+            InvalidArgumentError: ``dimensions`` is out of range.
+        """
+        return cls(dimensions, 1, np.empty(0, "<u4"), np.empty(0, "<f2"))
+
+    @classmethod
     def from_checkpoint(cls, embedder_dir: Path | None, argument: str | None) -> Self:
         """Load what ``files`` gave.
 

@@ -1,0 +1,1 @@
+"""A Hugging Face model directory becomes a checkpoint. Needs torch, not transformers."""
