@@ -1,40 +1,21 @@
-"""``memory3 checkpoint``: look at and verify a checkpoint directory, without any service."""
+"""``memory3 checkpoint``: verify, convert and look into checkpoints, without any service."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
 import typer
 
+from memory3.cli.checkpoints import PathArgument, opened
+from memory3.cli.commands.checkpoint_convert import convert
+from memory3.cli.commands.checkpoint_heads import heads
 from memory3.cli.examples import examples
 from memory3.cli.options import Output, OutputOption
-
-if TYPE_CHECKING:
-    from memory3.checkpoint import Checkpoint
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Look at and verify a checkpoint directory.",
+    help="Verify, convert and look into checkpoint directories.",
     rich_help_panel="Information",
 )
-
-PathArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="DIR",
-        help="The checkpoint.",
-        show_default="MEMORY3_CHECKPOINT, else checkpoints/people",
-    ),
-]
-
-
-def _opened(path: Path | None, *, verify: bool) -> Checkpoint:
-    from memory3.checkpoint import Checkpoint
-    from memory3.cli.places import default_checkpoint
-
-    return Checkpoint.open(path or default_checkpoint(), verify=verify)
 
 
 @app.command(
@@ -45,7 +26,7 @@ def info(path: PathArgument = None, output: OutputOption = Output.TABLE) -> None
     from memory3.cli.output import emit
     from memory3.sdk import convert
 
-    checkpoint = _opened(path, verify=False)
+    checkpoint = opened(path, verify=False)
     identity = convert.checkpoint_info(checkpoint.info())
     layout = identity.memory_layout
     everything = {
@@ -78,7 +59,21 @@ def verify(path: PathArgument = None, output: OutputOption = Output.TABLE) -> No
     """Check every file's hash and every tensor's shape; exit 1 if anything is wrong."""
     from memory3.cli.output import emit
 
-    checkpoint = _opened(path, verify=True)
+    checkpoint = opened(path, verify=True)
     num_files = len(checkpoint.manifest.files)
     result = {"path": str(checkpoint.path), "digest": checkpoint.digest, "num_files": num_files}
     emit(output, result, {"digest": checkpoint.digest, "files": f"{num_files}, all as they were"})
+
+
+app.command(
+    epilog=examples(
+        "memory3 checkpoint convert Qwen3-0.6B checkpoints/qwen3",
+        "memory3 checkpoint convert Llama-3.2-1B checkpoints/llama --texts docs/ --dtype bfloat16",
+    )
+)(convert)
+app.command(
+    epilog=examples(
+        "memory3 checkpoint heads checkpoints/people --texts docs/ --window 64",
+        "memory3 checkpoint heads checkpoints/llama --texts book.txt --plot build/heads.svg",
+    )
+)(heads)
