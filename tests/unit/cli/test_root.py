@@ -21,7 +21,7 @@ LEAVES = [
     *(("bank", name) for name in ("create", "list", "info", "delete", "verify")),
     *(("bank", name) for name in ("snapshot", "restore")),
     *(("ref", name) for name in ("list", "get", "add", "delete")),
-    *(("checkpoint", name) for name in ("info", "verify")),
+    *(("checkpoint", name) for name in ("info", "verify", "convert", "heads")),
     *((name,) for name in sorted(OWN - {"bank", "ref", "checkpoint"})),
 ]
 
@@ -90,6 +90,10 @@ def test_unknown_command_and_option_are_usage_errors(run: Run) -> None:
         ("search", "x", "--retriever", "not-an-address"),
         ("add", "no/such/file.md"),
         ("add", "*.nothing"),
+        ("checkpoint", "convert", "only-one"),
+        ("checkpoint", "convert", "a", "b", "--dtype", "int8"),
+        ("checkpoint", "heads", "a"),
+        ("checkpoint", "heads", "a", "--texts", "t.txt", "--window", "0"),
     ],
     ids=" ".join,
 )

@@ -214,3 +214,15 @@ def test_refuses_wrong_arguments(make: Callable[[], LexicalEmbedder], field: str
     with pytest.raises(InvalidArgumentError) as caught:
         make()
     assert caught.value.field == field
+
+
+def test_an_embedder_without_texts_weighs_all_words_alike(tmp_path: Path) -> None:
+    """It finds by shared words, stores and loads like any."""
+    flat = LexicalEmbedder.flat()
+    assert flat.idf("the") == flat.idf("zebra") > 0
+    for name, data in flat.files().items():
+        (tmp_path / name).write_bytes(data)
+    loaded = LexicalEmbedder.from_checkpoint(tmp_path, None)
+    assert loaded.digest == flat.digest
+    query, near, far = loaded.embed(["a zebra runs", "zebra", "teapot"], "query")
+    assert query @ near > 0.3 > query @ far
