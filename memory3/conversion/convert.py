@@ -10,20 +10,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from memory3.checkpoint import save_checkpoint
+from memory3.conversion.options import ConversionOptions, ConversionReport
 from memory3.conversion.source import SourceModel
 from memory3.conversion.special_tokens import (
     SpecialTokens,
     find_special_tokens,
     read_tokenizer,
 )
-from memory3.conversion.weights import KEEP, PlannedWeight, Progress, plan, write
+from memory3.conversion.weights import PlannedWeight, Progress, plan, write
 from memory3.documents.splitter import Splitter
 from memory3.embedders.lexical import LexicalEmbedder
 from memory3.errors import CheckpointFormatError, InvalidArgumentError
@@ -34,71 +34,6 @@ from memory3.model.config import MemoryConfig, ModelConfig
 # The decoder sets aside a cache of this length for each of its slots: what today's models could
 # read would not fit into memory eight times.
 MOST_BY_DEFAULT = 8192
-
-
-@dataclass(frozen=True)
-class ConversionOptions:
-    """What a model's own files do not say.
-
-    Attributes:
-        num_memory_layers: Layers that write and read memories; None takes the lower half.
-        tokens_kept: See `MemoryConfig`.
-        reference_length: See `MemoryConfig`.
-        chunk_length: See `MemoryConfig`.
-        references_per_chunk: See `MemoryConfig`.
-        context_length: Most tokens of prompt and output; None takes what the model was trained
-            for, at most 8192.
-        dtype: ``keep``, ``bfloat16`` or ``float32``.
-        name: The model's name; None takes that of the directory.
-    """
-
-    num_memory_layers: int | None = None
-    tokens_kept: int = 8
-    reference_length: int = 128
-    chunk_length: int = 64
-    references_per_chunk: int = 5
-    context_length: int | None = None
-    dtype: str = KEEP
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """What has been made.
-
-    Attributes:
-        path: The checkpoint.
-        digest: Its digest.
-        name: The model's name.
-        family: The family it came from.
-        num_parameters: All weights.
-        dtype: Number formats of the weights, as safetensors names them.
-        num_memory_layers: Layers that write and read memories.
-        memory_bytes: Bytes of one memory with the codec ``raw``, without its container.
-        context_length: Most tokens of prompt and output.
-        prefix_ids: ``<s>Reference:``.
-        separator_id: ``<s>``, or what stands for it.
-        eos_id: Ends an answer.
-        pad_id: Fills what no one reads.
-        num_texts: Texts whose words the embedder has counted; 0 if it weighs all words alike.
-        notes: What a person should know.
-    """
-
-    path: str
-    digest: str
-    name: str
-    family: str
-    num_parameters: int
-    dtype: str
-    num_memory_layers: int
-    memory_bytes: int
-    context_length: int
-    prefix_ids: tuple[int, ...]
-    separator_id: int
-    eos_id: int
-    pad_id: int
-    num_texts: int
-    notes: tuple[str, ...]
 
 
 def convert(
@@ -142,12 +77,18 @@ def convert(
             state_dict=lambda path: write(path, planned, model, on_progress),
             tokenizer=tokenizer,
             embedder_files=embedder.files(),
+            # As a stage, so that the training that follows keeps it in its history.
             provenance={
-                "converted_from": model.path.resolve().name,
-                "model_type": adapter.model_type,
-                "dtype": _dtypes(planned),
-                "texts_counted": num_texts,
-                "notes": list(notes),
+                "stages": [
+                    {
+                        "name": "conversion",
+                        "converted_from": model.path.resolve().name,
+                        "model_type": adapter.model_type,
+                        "dtype": _dtypes(planned),
+                        "texts_counted": num_texts,
+                        "notes": list(notes),
+                    }
+                ]
             },
             scores={},
         )

@@ -16,13 +16,13 @@ from typing import IO
 
 import torch
 
+from memory3.conversion.options import KEEP
 from memory3.conversion.source import SourceModel, SourceWeight
 from memory3.errors import CheckpointFormatError, CheckpointShapeError, InvalidArgumentError
 from memory3.model.adapters.base import Adapter
 from memory3.model.config import ModelConfig
 from memory3.model.shapes import expected_shapes
 
-KEEP = "keep"
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 _NAMES = {KEEP: None, "bfloat16": "BF16", "float32": "F32"}
 # Tables that the model computes itself; older files carry them along.

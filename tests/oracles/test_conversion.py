@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from memory3.checkpoint import Checkpoint
-from memory3.conversion.convert import ConversionOptions, convert
+from memory3.conversion.convert import convert
+from memory3.conversion.options import ConversionOptions
 from memory3.memory.writer import MemoryWriter
 from memory3.model.cache import SlotCache
 from memory3.model.transformer import Transformer

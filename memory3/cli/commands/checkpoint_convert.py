@@ -69,8 +69,8 @@ def convert(
     require_torch()
     from memory3.cli.output import emit, size_text
     from memory3.cli.progress import progress_bar
-    from memory3.conversion.convert import ConversionOptions
     from memory3.conversion.convert import convert as run
+    from memory3.conversion.options import ConversionOptions
     from memory3.ingest.texts import iter_texts
 
     options = ConversionOptions(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from memory3.conversion.convert import ConversionOptions, convert
+from memory3.conversion.convert import convert
+from memory3.conversion.options import ConversionOptions
 from memory3.errors import (
     CheckpointFormatError,
     CheckpointMissingFileError,

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from memory3.checkpoint import Checkpoint
 from memory3.conversion import source as source_module
-from memory3.conversion.convert import ConversionOptions, convert
+from memory3.conversion.convert import convert
+from memory3.conversion.options import ConversionOptions
 from memory3.embedders.lexical import LexicalEmbedder
 from memory3.errors import InvalidArgumentError
 from memory3.model.config import MemoryConfig
@@ -37,7 +38,8 @@ def test_the_report_is_of_the_checkpoint(sound: Path, tmp_path: Path) -> None:
     assert config.context_length == 512 - 128 - len(prefix) - 2
     assert progress[-1] == (4 * config.num_parameters, 4 * config.num_parameters)
     assert progress == sorted(progress)
-    assert checkpoint.manifest.provenance["model_type"] == "qwen3"
+    (stage,) = checkpoint.manifest.provenance["stages"]
+    assert (stage["name"], stage["model_type"]) == ("conversion", "qwen3")
 
 
 def test_options_are_taken(sound: Path, tmp_path: Path) -> None:
