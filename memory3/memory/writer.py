@@ -121,25 +121,12 @@ class MemoryWriter:
             tokens[row, : len(reference)] = torch.tensor(reference, device=device)
         lengths_B = torch.tensor(lengths, device=device)
         layers = encode_references(self._model, tokens, lengths_B, self._selector)
-        chosen = [self._keep(layer, lengths_B) for layer in layers]
+        chosen = [keep_tokens(layer, lengths_B, self._tokens_kept) for layer in layers]
         keys, values, positions = (torch.stack(part, dim=1) for part in zip(*chosen, strict=True))
         return [
             MemoryTensors(keys[row], values[row], positions[row], min(length, self._tokens_kept))
             for row, length in enumerate(lengths)
         ]
-
-    def _keep(self, layer: WrittenLayer, lengths_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        B, K, N, D = layer.keys.shape
-        valid = torch.arange(N, device=lengths_B.device) < lengths_B[:, None]
-        index = select(layer.scores, valid, self._tokens_kept)
-        real = valid[:, None, :].expand(B, K, N).gather(-1, index)
-        wide = index[..., None].expand(-1, -1, -1, D)
-        blank = ~real[..., None]
-        return (
-            layer.keys.gather(2, wide).masked_fill(blank, 0),
-            layer.values.gather(2, wide).masked_fill(blank, 0),
-            index.masked_fill(~real, 0).to(torch.int16),
-        )
 
     def _check(self, reference: Sequence[int], field: str) -> None:
         limit, vocabulary = self._config.memory.reference_length, self._config.vocab_size
@@ -160,6 +147,32 @@ class MemoryWriter:
                 field=field,
                 remedy="tokenize with the checkpoint's own tokenizer",
             )
+
+
+def keep_tokens(
+    layer: WrittenLayer, lengths_B: Tensor, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keep the tokens with the highest scores; the rest of a short reference is zero.
+
+    Args:
+        layer: All tokens of B references, padded to at least `count`.
+        lengths_B: Tokens of each.
+        count: Tokens to keep per KV head.
+
+    Returns:
+        Keys and values [B, K, count, D], and positions int16 [B, K, count].
+    """
+    B, K, N, D = layer.keys.shape
+    valid = torch.arange(N, device=lengths_B.device) < lengths_B[:, None]
+    index = select(layer.scores, valid, count)
+    real = valid[:, None, :].expand(B, K, N).gather(-1, index)
+    wide = index[..., None].expand(-1, -1, -1, D)
+    blank = ~real[..., None]
+    return (
+        layer.keys.gather(2, wide).masked_fill(blank, 0),
+        layer.values.gather(2, wide).masked_fill(blank, 0),
+        index.masked_fill(~real, 0).to(torch.int16),
+    )
 
 
 def to_envelope(memory: MemoryTensors, codec: Codec, checkpoint_digest: str) -> bytes:

@@ -59,8 +59,8 @@ def tokenizer(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Train a byte-level BPE tokenizer."""
-    from memory3_trainer.data.documents import iter_documents
-    from memory3_trainer.data.progress import progress_bar
+    from memory3.data.documents import iter_documents
+    from memory3.data.progress import progress_bar
     from memory3_trainer.tokenizer import train_tokenizer
 
     count = num_bytes = 0
@@ -94,9 +94,9 @@ def deduplicate(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Leave out documents that are nearly the same as an earlier one (MinHash)."""
+    from memory3.data.documents import iter_documents
+    from memory3.data.progress import progress_bar
     from memory3_trainer.data.deduplication import deduplicate as run
-    from memory3_trainer.data.documents import iter_documents
-    from memory3_trainer.data.progress import progress_bar
 
     start = time.monotonic()
     with _told(), progress_bar() as tell:
@@ -123,9 +123,9 @@ def pack(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Tokenize texts into one long row of tokens."""
-    from memory3_trainer.data.documents import iter_documents
+    from memory3.data.documents import iter_documents
+    from memory3.data.progress import progress_bar
     from memory3_trainer.data.packing import pack_texts
-    from memory3_trainer.data.progress import progress_bar
 
     start = time.monotonic()
     with _told(), progress_bar() as tell:
@@ -154,8 +154,8 @@ def references(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Cut texts into references, as the retriever does."""
-    from memory3_trainer.data.documents import iter_documents
-    from memory3_trainer.data.progress import progress_bar
+    from memory3.data.documents import iter_documents
+    from memory3.data.progress import progress_bar
     from memory3_trainer.data.reference_store import write_references
 
     start = time.monotonic()
@@ -179,8 +179,8 @@ def lexical(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Count the words of references for the lexical embedder."""
+    from memory3.data.progress import progress_bar
     from memory3.embedders.lexical import LexicalEmbedder
-    from memory3_trainer.data.progress import progress_bar
     from memory3_trainer.data.reference_store import ReferenceStore
 
     start = time.monotonic()
@@ -233,9 +233,9 @@ def neighbours(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Find the reference of every chunk of a pack; goes on where it was stopped."""
+    from memory3.data.progress import progress_bar
     from memory3_trainer.data.neighbours import NeighbourSettings, find_neighbours
     from memory3_trainer.data.packing import PackedText
-    from memory3_trainer.data.progress import progress_bar
     from memory3_trainer.data.reference_store import ReferenceStore
 
     start = time.monotonic()
@@ -259,8 +259,8 @@ def _search_with(
     checkpoint: Path | None, tokenizer: Path | None, embedder: str, folder: Path | None
 ) -> tuple[Tokenizer, Embedder]:
     from memory3.checkpoint import Checkpoint
+    from memory3.data.finder import load_embedder
     from memory3.errors import InvalidArgumentError
-    from memory3_trainer.data.finder import load_embedder
 
     if checkpoint is not None:
         opened = Checkpoint.open(checkpoint)

@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
+from memory3.data.records import Record, records
 from memory3.model.config import ModelConfig
-from memory3_trainer.data.records import Record, records
 from memory3_trainer.data.sources import Share, Source, draw_order
 from memory3_trainer.stages.batch import Example, MemoryBatch, collate
 

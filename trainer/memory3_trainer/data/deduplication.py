@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
+from memory3.data.documents import Document
 from memory3.embedders.words import split_words
 from memory3.errors import AlreadyExistsError, InvalidArgumentError
-from memory3_trainer.data.documents import Document
 
 _DOCUMENTS, _REPORT = "documents.jsonl.zst", "report.json"
 _RUN = 5  # words of a shingle

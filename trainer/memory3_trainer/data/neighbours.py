@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from memory3.data.finder import Finder
+from memory3.data.overlap import OverlapFilter
 from memory3.embedders.base import Embedder
 from memory3.errors import CheckpointMismatchError, CorruptDataError, InvalidArgumentError
-from memory3_trainer.data.finder import Finder
-from memory3_trainer.data.overlap import OverlapFilter
 from memory3_trainer.data.packing import PackedText
 from memory3_trainer.data.reference_store import ReferenceStore
 from memory3_trainer.tokenizer import END

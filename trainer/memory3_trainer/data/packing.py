@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
 from memory3.errors import CheckpointMismatchError, CorruptDataError, InvalidArgumentError
-from memory3_trainer.data.documents import Document
 from memory3_trainer.tokenizer import END
 
 _TOKENS, _DOCUMENTS, _FACTS, _FORMAT = "tokens.bin", "documents.bin", "pack.json", 1

@@ -12,6 +12,7 @@ from typing import Literal
 
 from tokenizers import Tokenizer
 
+from memory3.data.references import AskedQuestion, ReadingSet, Reference
 from memory3.people import (
     ATTRIBUTES,
     Person,
@@ -20,7 +21,6 @@ from memory3.people import (
     questions,
     sample_people,
 )
-from memory3_trainer.data.references import AskedQuestion, ReadingSet, Reference
 
 Form = Literal["questions", "statements", "pairs"]
 SIGNS = ("", "", ":", " -", " and", " has", " likes the")

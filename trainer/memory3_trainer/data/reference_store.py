@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
 from memory3.documents.splitter import Splitter
 from memory3.embedders.base import search_text
 from memory3.errors import CheckpointMismatchError, CorruptDataError, InvalidArgumentError
-from memory3_trainer.data.documents import Document
 from memory3_trainer.data.packing import tokenizer_digest
 
 _TOKENS, _OFFSETS, _TEXTS, _LINES = "tokens.bin", "offsets.npy", "texts.jsonl", "lines.npy"

@@ -12,15 +12,14 @@ from random import Random
 
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
+from memory3.data.finder import Finder
+from memory3.data.qa import Passage
+from memory3.data.references import AskedQuestion, ReadingSet, Reference, cut_passage
 from memory3.documents.splitter import Splitter
 from memory3.embedders.base import Embedder
 from memory3.errors import InvalidArgumentError
 from memory3.model.config import ModelConfig
-from memory3_trainer.data.documents import Document
-from memory3_trainer.data.finder import Finder
-from memory3_trainer.data.prompts import passage_text
-from memory3_trainer.data.qa import Passage
-from memory3_trainer.data.references import AskedQuestion, ReadingSet, Reference, cut_passage
 from memory3_trainer.data.sources import QuestionSource, ReadingSettings
 
 
@@ -68,7 +67,7 @@ def retrieve(
     more = _cut(distractors, splitter, reading.tokenizer)
     references = [*reading.references, *more]
     finder = Finder(embedder, index)
-    finder.fill(lambda n: passage_text(references[n].title, references[n].text), len(references))
+    finder.fill(lambda n: references[n].search_text, len(references))
     asked = [question.text for question in reading.questions]
     found = finder.find(asked, k)
     finder.close()

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from memory3.errors import InvalidArgumentError
 from memory3.model.config import ModelConfig
 from memory3_trainer.data.packing import PackedText
-from memory3_trainer.data.prompts import prompt_with_passages
-from memory3_trainer.data.references import AskedQuestion, ReadingSet
 from memory3_trainer.stages.batch import Example, MemoryBatch, collate
 
 

@@ -131,7 +131,7 @@ def _as_typed(recipe: str, data: Path, out: Path, start: Path | None, overrides:
 @contextmanager
 def _shown(steps: int) -> Iterator[Tell]:
     """A bar on a terminal, elsewhere a line now and then; both on stderr."""
-    from memory3_trainer.data.progress import progress_bar
+    from memory3.data.progress import progress_bar
 
     with progress_bar() as bar:
 

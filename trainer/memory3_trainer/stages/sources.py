@@ -10,6 +10,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from memory3.data.documents import iter_documents
+from memory3.data.qa import read_named
+from memory3.data.references import ReadingSet
 from memory3.embedders.base import Embedder
 from memory3.errors import InvalidArgumentError
 from memory3.model.config import ModelConfig
@@ -20,13 +23,10 @@ from memory3_trainer.data.conversations import (
     read_conversations,
     read_preferences,
 )
-from memory3_trainer.data.documents import iter_documents
 from memory3_trainer.data.neighbours import Neighbours
 from memory3_trainer.data.packing import PackedText
 from memory3_trainer.data.people import people_set
-from memory3_trainer.data.qa import read_named
 from memory3_trainer.data.reference_store import ReferenceStore
-from memory3_trainer.data.references import ReadingSet
 from memory3_trainer.data.retrieved import Dropout, RetrievedQuestionSource, retrieve
 from memory3_trainer.data.sources import QuestionSource, ReadingSettings, Source, TextSource
 from memory3_trainer.stages.source_settings import (

@@ -14,11 +14,11 @@ import torch
 from tokenizers import Tokenizer
 
 from memory3.checkpoint import Checkpoint
+from memory3.data.finder import load_embedder
 from memory3.embedders.base import Embedder
 from memory3.errors import InvalidArgumentError
 from memory3.model.config import MemoryConfig, ModelConfig, preset
 from memory3.model.transformer import Transformer
-from memory3_trainer.data.finder import load_embedder
 from memory3_trainer.data.packing import tokenizer_digest
 from memory3_trainer.stages.settings import ModelSettings, StageSettings
 from memory3_trainer.tokenizer import BEGIN, END, PAD, prefix_ids

@@ -7,11 +7,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from memory3_trainer.data.documents import Document
 from memory3_trainer.data.packing import PackedText, pack_texts
 from memory3_trainer.data.reference_store import ReferenceStore, write_references
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
 from memory3.embedders.lexical import LexicalEmbedder
 from memory3.people import iter_documents
 

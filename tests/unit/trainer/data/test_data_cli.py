@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from memory3_trainer.cli import app
-from memory3_trainer.data.documents import Document
 from memory3_trainer.data.neighbours import Neighbours
 from memory3_trainer.data.packing import PackedText
 from memory3_trainer.data.reference_store import ReferenceStore
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
+
+from memory3.data.documents import Document
 
 
 def _run(*arguments: object) -> Any:

@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 from memory3_trainer.data.deduplication import Deduplicator, deduplicate
-from memory3_trainer.data.documents import Document, iter_documents
 
+from memory3.data.documents import Document, iter_documents
 from memory3.errors import AlreadyExistsError, InvalidArgumentError
 
 WORDS = [f"word{number}" for number in range(3000)]

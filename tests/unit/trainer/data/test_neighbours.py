@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory3_trainer.data.documents import Document
 from memory3_trainer.data.neighbours import (
     NONE,
     NeighbourFacts,
@@ -21,12 +20,13 @@ from memory3_trainer.data.neighbours import (
     NeighbourSettings,
     find_neighbours,
 )
-from memory3_trainer.data.overlap import OverlapFilter
 from memory3_trainer.data.packing import PackedText, pack_texts
 from memory3_trainer.data.reference_store import ReferenceStore
 from memory3_trainer.tokenizer import train_tokenizer
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
+from memory3.data.overlap import OverlapFilter
 from memory3.embedders.lexical import LexicalEmbedder
 from memory3.errors import CheckpointMismatchError, CorruptDataError, InvalidArgumentError
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory3_trainer.data.documents import Document
 from memory3_trainer.data.packing import PackedText, pack_texts
 from memory3_trainer.tokenizer import END, train_tokenizer
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
 from memory3.errors import CheckpointMismatchError, CorruptDataError, InvalidArgumentError
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from memory3_trainer.data.documents import Document
 from memory3_trainer.data.reference_store import ReferenceStore, write_references
 from memory3_trainer.tokenizer import train_tokenizer
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
 from memory3.documents.splitter import Splitter
 from memory3.errors import CheckpointMismatchError, CorruptDataError, InvalidArgumentError
 

@@ -6,9 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from memory3_trainer.data.documents import Document
-from memory3_trainer.data.qa import Passage, Question, QuestionSet
-from memory3_trainer.data.references import ReadingSet
 from memory3_trainer.data.retrieved import (
     Dropout,
     Retrieved,
@@ -19,6 +16,9 @@ from memory3_trainer.data.sources import QuestionSource, ReadingSettings, Share
 from memory3_trainer.stages.batch import NONE, MemoryBatch
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
+from memory3.data.qa import Passage, Question, QuestionSet
+from memory3.data.references import ReadingSet
 from memory3.embedders.lexical import LexicalEmbedder
 from memory3.errors import InvalidArgumentError
 from memory3.model.config import ModelConfig

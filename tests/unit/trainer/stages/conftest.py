@@ -10,13 +10,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from memory3_trainer.data.documents import Document
 from memory3_trainer.data.neighbours import NeighbourSettings, find_neighbours
 from memory3_trainer.data.packing import PackedText, pack_texts
 from memory3_trainer.data.reference_store import ReferenceStore, write_references
 from memory3_trainer.stages.settings import StageSettings
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
 from memory3.embedders.lexical import LexicalEmbedder
 from memory3.people import biography, iter_documents, questions, sample_people
 

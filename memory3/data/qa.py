@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory3_trainer.data.records import records
+from memory3.data.records import records
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ class QuestionSet:
                 record.texts("answers"),
                 record.text("passage_id"),
             )
+            if not question.question.strip():
+                raise record.error("question", "is blank", "give a question, or leave it out")
             if question.passage_id not in known:
                 raise record.error(
                     "passage_id",

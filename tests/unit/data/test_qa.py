@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memory3_trainer.data.prompts import answer_text, prompt_with_passages, question_prompt
-from memory3_trainer.data.qa import Question, QuestionSet, read_named
 
+from memory3.data.prompts import answer_text, prompt_with_passages, question_prompt
+from memory3.data.qa import Question, QuestionSet, read_named
 from memory3.errors import InvalidArgumentError
 
 PASSAGE = {"id": "p1", "title": "Tea", "text": "Tea is drunk hot."}

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import lzma
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,17 +32,17 @@ class Record:
     values: Mapping[str, Any]
 
     def text(self, field: str, *, default: str | None = None) -> str:
-        """A field that is a text; numbers are taken as their digits.
+        """A field that is a text; numbers are taken as their digits, null as missing.
 
         Raises:
-            InvalidArgumentError: It is missing, or something else.
+            InvalidArgumentError: It is missing, or something else, or no whole Unicode.
         """
-        value = self.values.get(field, default)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        if not isinstance(value, str):
-            raise self.error(field, "is missing" if value is None else "is no text", "give a text")
-        return value
+        value = self.values.get(field)
+        if value is None:
+            value = default
+        if value is None:
+            raise self.error(field, "is missing", "give a text")
+        return self._text(field, value, "is no text", "give a text")
 
     def texts(self, field: str) -> tuple[str, ...]:
         """A field that is a list of texts.
@@ -50,9 +51,35 @@ class Record:
             InvalidArgumentError: It is missing, or something else.
         """
         value = self.values.get(field)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.error(field, "is no list of texts", 'give a list such as ["an answer"]')
-        return tuple(value)
+        problem = ("is no list of texts", 'give a list such as ["an answer"]')
+        if not isinstance(value, list):
+            raise self.error(field, *problem)
+        return tuple(self._text(field, item, *problem) for item in value)
+
+    def numbers(self, field: str) -> tuple[int, ...]:
+        """A field that is a whole number, or a list of them.
+
+        Raises:
+            InvalidArgumentError: It is missing, or something else.
+        """
+        value = self.values.get(field)
+        listed = value if isinstance(value, list) else [value]
+        if not all(isinstance(item, int) and not isinstance(item, bool) for item in listed):
+            raise self.error(field, "is no whole number and no list of them", "give such as [0, 2]")
+        return tuple(listed)
+
+    def _text(self, field: str, value: object, problem: str, remedy: str) -> str:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if not isinstance(value, str):
+            raise self.error(field, problem, remedy)
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise self.error(
+                field, "holds half of a character", "mend its \\ud8.. or \\udc.. escapes"
+            ) from error
+        return value
 
     def error(self, field: str, problem: str, remedy: str) -> InvalidArgumentError:
         """An error about a field of this record."""
@@ -101,6 +128,8 @@ def records(path: Path) -> Iterator[Record]:
 
 def _of_json_lines(path: Path) -> Iterator[Record]:
     line = 0
+    damaged: tuple[type[Exception], ...] = (EOFError, OSError, lzma.LZMAError, zlib.error)
+    damaged += _zstd_errors(path)
     try:
         with _opened(path) as stream:
             for line, data in enumerate(stream, 1):
@@ -114,7 +143,11 @@ def _of_json_lines(path: Path) -> Iterator[Record]:
         raise _bad(path, "is no UTF-8", "convert the file to UTF-8", line) from error
     except json.JSONDecodeError as error:
         raise _bad(path, f"is no JSON ({error.msg})", "mend or remove the line", line) from error
-    except (EOFError, OSError, lzma.LZMAError, _zstd_error()) as error:
+    except ValueError as error:  # a number with more digits than Python reads
+        raise _bad(path, f"cannot be read ({error})", "mend or remove the line", line) from error
+    except RecursionError as error:
+        raise _bad(path, "is nested too deeply", "mend or remove the line", line) from error
+    except damaged as error:
         raise _bad(path, f"cannot be read on ({error})", "copy the file again", line + 1) from error
 
 
@@ -165,10 +198,12 @@ class _ZstdReader(io.RawIOBase):
         return size
 
 
-def _zstd_error() -> type[Exception]:
+def _zstd_errors(path: Path) -> tuple[type[Exception], ...]:
+    if path.suffix != ".zst":
+        return ()  # the library is needed for files of its own only
     import zstandard
 
-    return cast("type[Exception]", zstandard.ZstdError)
+    return (cast("type[Exception]", zstandard.ZstdError),)
 
 
 def _of_parquet(path: Path) -> Iterator[Record]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory3_trainer.data.records import records
+from memory3.data.records import records
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow
 import pytest
 import zstandard
-from memory3_trainer.data.documents import Document, iter_documents
-from memory3_trainer.data.records import records
 from pyarrow import parquet
 
+from memory3.data.documents import Document, iter_documents
+from memory3.data.records import records
 from memory3.errors import InvalidArgumentError
 
 ROWS = [{"id": f"{number}", "title": f"T{number}", "text": f"text {number}"} for number in range(5)]

@@ -10,11 +10,15 @@ Progress = Callable[[str, int, int | None], None]
 """Told what is counted, how much is done, and how much there is if that is known."""
 
 
+def silent(what: str, done: int, total: int | None) -> None:
+    """Tells nobody."""
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A bar for each kind of thing that is counted, on stderr."""
     if not sys.stderr.isatty():
-        yield lambda what, done, total: None
+        yield silent
         return
     from rich.console import Console
     from rich.progress import (

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
+from memory3.data.prompts import answer_text, question_prompt
+from memory3.data.qa import Passage, Question, QuestionSet
 from memory3.documents.splitter import Splitter
-from memory3_trainer.data.prompts import answer_text, question_prompt
-from memory3_trainer.data.qa import Passage, Question, QuestionSet
+from memory3.embedders.base import search_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,18 @@ class Reference:
     Attributes:
         title: Of its passage; found by it, not written into the memory.
         ids: Its tokens.
+        heading: Headings above it in its passage, likewise.
     """
 
     text: str
     title: str
     ids: tuple[int, ...]
+    heading: str = ""
+
+    @property
+    def search_text(self) -> str:
+        """What is embedded to find it, as the retriever does."""
+        return search_text(self.title, self.heading, self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +109,11 @@ class ReadingSet:
 
 def cut_passage(passage: Passage, splitter: Splitter, tokenizer: Tokenizer) -> list[Reference]:
     """The references of a passage, in order."""
-    texts = [piece.text.strip() for piece in splitter.split(passage.text)]
-    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    pieces = splitter.split(passage.text)
+    encoded = tokenizer.encode_batch_fast([p.text for p in pieces], add_special_tokens=False)
     return [
-        Reference(text, passage.title, tuple(part.ids))
-        for text, part in zip(texts, encoded, strict=True)
+        Reference(piece.text, passage.title, tuple(part.ids), piece.heading)
+        for piece, part in zip(pieces, encoded, strict=True)
         if part.ids
     ]
 

@@ -20,11 +20,6 @@ def answer_text(answer: str) -> str:
     return " " + " ".join(answer.split())
 
 
-def passage_text(title: str, text: str) -> str:
-    """A reference as it is embedded and as it stands in a prompt: the title in a line above it."""
-    return f"{title}\n{text}" if title else text
-
-
 def prompt_with_passages(passages: list[str], prompt: str) -> str:
     """References as text before a prompt, the way of retrieval without memories."""
     return "\n\n".join([*passages, prompt])

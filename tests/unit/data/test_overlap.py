@@ -8,7 +8,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memory3_trainer.data.overlap import (
+
+from memory3.data.overlap import (
     EVALUATION_THRESHOLD,
     TRAINING_THRESHOLD,
     OverlapFilter,

@@ -1,0 +1,1 @@
+"""Texts and question sets as files, which training and evaluation read alike."""
