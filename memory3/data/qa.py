@@ -51,16 +51,7 @@ class QuestionSet:
             InvalidArgumentError: A file cannot be read, lacks a field or has a wrong one, or a
                 question names a passage that is not there; file and line are named.
         """
-        known: dict[str, Passage] = {}
-        for record in records(passages):
-            passage = Passage(
-                record.text("id"), record.text("title", default=""), record.text("text")
-            )
-            if passage.id in known:
-                raise record.error(
-                    "id", f"{passage.id!r} is there twice", "give every passage its id"
-                )
-            known[passage.id] = passage
+        known = cls.read_passages(passages)
         asked = []
         for record in records(questions):
             question = Question(
@@ -79,6 +70,25 @@ class QuestionSet:
                 )
             asked.append(question)
         return cls(known, asked)
+
+    @staticmethod
+    def read_passages(passages: Path) -> dict[str, Passage]:
+        """Read passages by their ids.
+
+        Raises:
+            InvalidArgumentError: As `read`.
+        """
+        known: dict[str, Passage] = {}
+        for record in records(passages):
+            passage = Passage(
+                record.text("id"), record.text("title", default=""), record.text("text")
+            )
+            if passage.id in known:
+                raise record.error(
+                    "id", f"{passage.id!r} is there twice", "give every passage its id"
+                )
+            known[passage.id] = passage
+        return known
 
 
 def read_named(name: Path) -> QuestionSet:

@@ -90,19 +90,10 @@ class Bank:
 
         Fewer where the bank has fewer; none for a query without any word the embedder knows.
         """
-        if not self.references:
-            return [[] for _ in queries]
-        finder = Finder(embedder, index)
-        total = len(self.references)
-        finder.fill(self._search_text, total, lambda done: progress("embedded", done, total))
-        found: list[list[int]] = []
-        for start in range(0, len(queries), _QUERIES_AT_ONCE):
-            found += finder.find(queries[start : start + _QUERIES_AT_ONCE], k)
-            progress("searched", len(found), len(queries))
-        finder.close()
-        return found
+        return BankSearch(self, embedder, index, progress)(queries, k)
 
-    def _search_text(self, number: int) -> str:
+    def search_text(self, number: int) -> str:
+        """What a reference is found by."""
         reference = self.references[number]
         return search_text(reference.title, reference.heading, reference.text)
 
@@ -111,6 +102,37 @@ class Bank:
             BankReference(piece.text, title, piece.heading, passage)
             for piece in self._splitter.split(text)
         ]
+
+
+class BankSearch:
+    """Finds references of a bank that stays as it is; embeds it once.
+
+    Args:
+        bank: References.
+        embedder: Embeds them and the queries.
+        index: Name of the index with argument.
+        progress: Told how far it is.
+    """
+
+    def __init__(
+        self, bank: Bank, embedder: Embedder, index: str, progress: Progress = silent
+    ) -> None:
+        self._progress = progress
+        self._finder: Finder | None = None
+        total = len(bank.references)
+        if total:
+            self._finder = Finder(embedder, index)
+            self._finder.fill(bank.search_text, total, lambda n: progress("embedded", n, total))
+
+    def __call__(self, queries: Sequence[str], k: int) -> list[list[int]]:
+        """As `Bank.search`."""
+        if self._finder is None:
+            return [[] for _ in queries]
+        found: list[list[int]] = []
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            found += self._finder.find(queries[start : start + _QUERIES_AT_ONCE], k)
+            self._progress("searched", len(found), len(queries))
+        return found
 
 
 def draw_documents(

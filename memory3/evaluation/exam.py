@@ -129,7 +129,12 @@ class QuestionExam:
             Asked(q.id, q.passage_id, usable_answers(q.answers), tuple(numbers))
             for q, numbers in zip(self.questions, found, strict=True)
         ]
-        self.readings = Readings(self.bank, num_references=self.num_references, seed=settings.seed)
+        self.attach_most(self.num_references)
+
+    def attach_most(self, num_references: int) -> None:
+        """Let a question read at most so many references, of those that were found."""
+        self.num_references = num_references
+        self.readings = Readings(self.bank, num_references=num_references, seed=self.settings.seed)
 
     def recall(self) -> dict[str, float]:
         """Recall@1, @5 and @20 of passages and answers."""

@@ -1,0 +1,1 @@
+"""What ``memory3 eval`` is made of: options, runs and tables."""
