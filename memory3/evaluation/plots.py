@@ -22,6 +22,24 @@ _LABELS = {
 }
 
 
+def check_plot(file: Path | None) -> None:
+    """Tell at once, not after hours, that a plot cannot be drawn; None asks for none.
+
+    Raises:
+        InvalidArgumentError: matplotlib does not know the ending.
+        PluginNotFoundError: matplotlib is not installed.
+    """
+    if file is None:
+        return
+    known = _figure(1, 1).canvas.get_supported_filetypes()
+    if file.suffix.removeprefix(".").lower() not in known:
+        raise InvalidArgumentError(
+            f"cannot write {file.name}: there is no picture of that kind",
+            field="plot",
+            remedy=f"end it in one of {', '.join(sorted(known))}",
+        )
+
+
 def plot_scores(
     scores: Mapping[str, Mapping[str, Any]], measures: Sequence[str], file: Path
 ) -> None:
@@ -85,7 +103,7 @@ def plot_ablation(result: Mapping[str, Any], file: Path) -> None:
             xs = [point[name] for point in own]
             axes.plot(xs, [point["scores"][each]["f1"] for point in own], "o-", label=each)
         axes.axhline(result["none"]["f1"], color="grey", linestyle=":", label="none")
-        axes.set(xlabel=label, ylabel="F1")
+        axes.set(xlabel=label, ylabel="F1", xticks=[point[name] for point in own])
         axes.legend()
     _save(figure, file)
 
@@ -122,7 +140,7 @@ def _save(figure: Figure, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=150)
-    except (OSError, ValueError) as error:  # ValueError: an ending it does not know
+    except OSError as error:
         raise InvalidArgumentError(
             f"cannot write {file.name}: {error}",
             field="plot",

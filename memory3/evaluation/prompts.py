@@ -70,6 +70,6 @@ class PromptMaker:
             if len(tokens) <= self._room:
                 self.num_shortened += count < len(texts)
                 return Prompt(tuple(tokens))
-        self.num_shortened += bool(texts)
         plain = self._subject.encode(prompt)
+        self.num_shortened += bool(texts) or len(plain) > self._room
         return Prompt(tuple(plain[-self._room :]))

@@ -39,7 +39,7 @@ from memory3.evaluation.choice import ChoiceSettings, evaluate_choice
 from memory3.evaluation.conditions import CONDITIONS, check_conditions
 from memory3.evaluation.exam import QaSettings, QuestionExam
 from memory3.evaluation.perplexity import PerplexitySettings, evaluate_perplexity
-from memory3.evaluation.plots import plot_ablation, plot_scores
+from memory3.evaluation.plots import check_plot, plot_ablation, plot_scores
 from memory3.evaluation.qa import describe, evaluate_qa
 from memory3.evaluation.subject import Subject
 
@@ -56,6 +56,7 @@ def run_qa(
 ) -> None:
     """``memory3 eval qa``."""
     chosen = check_conditions(conditions)
+    check_plot(plot)
     questions = _questions(files, asking.seed)
     with progress_bar() as tell:
         distractors = _distractors(files, asking.seed, tell)
@@ -68,12 +69,13 @@ def run_qa(
             num_distractors=files.num_distractors,
             progress=tell,
         )
+    scores = {name: score.to_json() for name, score in result.scores.items()}
+    # Printed first: a file that cannot be written must not take the result with it.
+    _print(output, result.to_json(), scores, {**result.recall, **result.settings})
     if predictions is not None:
         _write_lines(predictions, result.predictions)
-    scores = {name: score.to_json() for name, score in result.scores.items()}
     if plot is not None:
         plot_scores(scores, ("em", "f1"), plot)
-    _print(output, result.to_json(), scores, {**result.recall, **result.settings})
 
 
 def run_recall(loading: Loading, files: Files, asking: Asking, *, output: Output) -> None:
@@ -104,6 +106,7 @@ def run_choice(
 ) -> None:
     """``memory3 eval choice``."""
     chosen = check_conditions(conditions)
+    check_plot(plot)
     subject = _subject(loading)
     with progress_bar() as tell:
         bank = _bank(subject)
@@ -115,15 +118,16 @@ def run_choice(
         settings = ChoiceSettings(asking.num_references, asking.template, asking.index, asking.seed)
         scores, described = evaluate_choice(subject, bank, questions, chosen, settings, tell)
     shown = {name: score.to_json() for name, score in scores.items()}
+    _print(output, {**shown, "settings": described}, shown, described)
     if plot is not None:
         plot_scores(shown, ("accuracy", "accuracy_normalised", "mc2"), plot)
-    _print(output, {**shown, "settings": described}, shown, described)
 
 
 def run_perplexity(
     loading: Loading, texts: Texts, asking: Asking, *, plot: Path | None, output: Output
 ) -> None:
     """``memory3 eval perplexity``."""
+    check_plot(plot)
     subject = _subject(loading)
     with progress_bar() as tell:
         bank = _bank(subject)
@@ -139,9 +143,9 @@ def run_perplexity(
         read = iter_documents(texts.texts)
         scores, described = evaluate_perplexity(subject, read, bank, settings, tell)
     shown = {name: score.to_json() for name, score in scores.items()}
+    _print(output, {**shown, "settings": described}, shown, described)
     if plot is not None:
         plot_scores(shown, ("loss", "bits_per_byte"), plot)
-    _print(output, {**shown, "settings": described}, shown, described)
 
 
 def run_ablation(
@@ -154,6 +158,7 @@ def run_ablation(
     output: Output,
 ) -> None:
     """``memory3 eval ablation``."""
+    check_plot(plot)
     check_conditions(sweep.conditions, tuple(set(CONDITIONS) - {"none", "text", "gold-text"}))
     questions = _questions(files, asking.seed)
     with progress_bar() as tell:
@@ -166,13 +171,13 @@ def run_ablation(
             num_distractors=files.num_distractors,
             progress=tell,
         )
-    if plot is not None:
-        plot_ablation(result, plot)
     if output is Output.JSON:
         print_json(result)
     else:
         print_points(result)
-        print_facts({**result["recall"], **result["settings"]})
+        _print_facts({**result["recall"], **result["settings"]})
+    if plot is not None:
+        plot_ablation(result, plot)
 
 
 def _subject(loading: Loading) -> Subject:
@@ -225,6 +230,11 @@ def _print(
         return
     if scores:
         print_scores(scores)
+    _print_facts(facts)
+
+
+def _print_facts(facts: Mapping[str, object]) -> None:
+    # A template has line ends in it, which would break its line.
     print_facts({name: repr(v) if name == "template" else v for name, v in facts.items()})
 
 
