@@ -75,9 +75,7 @@ def test_scores_follow_from_log_probabilities(subject: Subject, bank: Bank) -> N
     """The likeliest choice, the likeliest by its length, and the mass of the right ones."""
     questions = [
         ChoiceQuestion("1", "Where was Ada born?", ("in Rome", "a dog keeps it", "x"), (0,), "p1"),
-        ChoiceQuestion(
-            "2", "Who keeps a dog?", ("Bo", "Ada in Rome", "nobody at all"), (0, 2), "p2"
-        ),
+        ChoiceQuestion("2", "Who keeps a dog?", ("Bo", "Ada in Rome", "nobody"), (0, 2), "p2"),
     ]
     scores, settings = evaluate_choice(
         subject, bank, questions, ["none", "gold", "retrieved", "text"], ChoiceSettings()
