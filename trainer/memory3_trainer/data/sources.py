@@ -15,6 +15,8 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
+from memory3.data.prompts import prompt_with_passages
+from memory3.data.references import AskedQuestion, ReadingSet
 from memory3.errors import InvalidArgumentError
 from memory3.model.config import ModelConfig
 from memory3_trainer.data.packing import PackedText
