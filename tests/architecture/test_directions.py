@@ -8,7 +8,7 @@ import pytest
 from tests.architecture.imports import importers, modules, packages
 
 SERVICES = ("memory3_encoder", "memory3_retriever", "memory3_decoder")
-MODEL_ROOMS = ("memory3.model", "memory3.memory", "memory3.codecs")
+MODEL_ROOMS = ("memory3.model", "memory3.memory", "memory3.codecs", "memory3.evaluation")
 
 
 def _outside(found: list[str], homes: tuple[str, ...]) -> list[str]:
@@ -28,7 +28,7 @@ def test_the_map_of_the_project_is_complete() -> None:
 
 @pytest.mark.parametrize("foreign", ["grpc", "redis", "lightning", "lmdb", "memory3.rpc"])
 def test_the_model_knows_nothing_of_services(foreign: str) -> None:
-    """Model, memory and codecs know torch and numpy; not the wire, the stores or the trainer."""
+    """Model, memory, codecs and evaluation know torch; not the wire, the stores or the trainer."""
     assert importers(foreign, MODEL_ROOMS) == []
 
 
@@ -79,6 +79,8 @@ def test_nothing_unpickles(library: str) -> None:
         ("memory3.cli", "torch"),
         ("memory3.rpc.server", "torch"),
         ("memory3.checkpoint", "torch"),
+        ("memory3.data.qa", "torch"),
+        ("memory3.cli.commands.eval", "torch"),
         ("memory3.memory.envelope", "torch"),
         ("memory3_retriever", "torch"),
         ("memory3_retriever.cli", "torch"),
