@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,22 +142,35 @@ class Checkpoint:
         tokenizer.encode_special_tokens = True
         return tokenizer
 
-    def load_model(self, *, dtype: torch.dtype, device: str = "cpu") -> Transformer:
+    def load_model(
+        self, *, dtype: torch.dtype, device: str = "cpu", writing_half: bool = False
+    ) -> Transformer:
         """The model in evaluation mode. Imports torch.
+
+        Args:
+            dtype: Number format of the weights.
+            device: Where they are put.
+            writing_half: Only the layers that write memories (paper §3.4), for what needs no
+                logits; the others are not read from disk, and there is no output matrix.
 
         Raises:
             CheckpointFormatError: The weights are no safetensors file.
             CheckpointShapeError: They do not fit the configuration.
         """
         import torch
-        from safetensors.torch import load_file
+        from safetensors import safe_open
 
         from memory3.model.transformer import Transformer
 
         self._verify_shapes()  # a checkpoint may have been opened without
+        config = self.config
+        if writing_half:
+            layers = config.memory.num_memory_layers
+            config = replace(config, num_layers=layers, tie_embeddings=True)
         with torch.device("meta"):
-            model = Transformer(self.config)
-        weights = load_file(self.path / WEIGHTS, device=device)
+            model = Transformer(config)
+        with safe_open(self.path / WEIGHTS, framework="pt", device=device) as stored:
+            weights = {name: stored.get_tensor(name) for name in model.state_dict()}
         model.load_state_dict(weights, strict=True, assign=True)
         return model.to(dtype).eval().requires_grad_(False)
 

@@ -20,21 +20,6 @@ _PIECE = 1 << 16
 _KEY_LENGTH = 16
 
 
-def load_embedder(name: str, folder: Path | None) -> Embedder:
-    """An embedder by name with argument.
-
-    Args:
-        name: Such as ``lexical`` or ``sentence-transformers:PATH``.
-        folder: Its files, the ``embedder`` folder of a checkpoint; None where it needs none.
-
-    Raises:
-        Memory3Error: There is no such embedder, or its files cannot be used.
-    """
-    bare, argument = plugins.split_name(name)
-    embedder: Embedder = plugins.load("embedders", bare).from_checkpoint(folder, argument)
-    return embedder
-
-
 class Finder:
     """References in an index.
 

@@ -23,7 +23,9 @@ class HeadStates:
 
     Selection compares unrotated heads (paper §3.3), attention rotated ones. Where a model
     normalises queries and keys, all are meant after that, so that selection compares what
-    attention compares, but for the positions.
+    attention compares, but for the positions. `inputs` is what they were projected from, the
+    normed hidden state that the layer reads: pooled, it embeds the text in the pass that writes
+    its memory.
     """
 
     queries: Tensor  # [B, H, T, D]
@@ -31,6 +33,7 @@ class HeadStates:
     values: Tensor  # [B, K, T, D]
     queries_unrotated: Tensor  # [B, H, T, D]
     keys_unrotated: Tensor  # [B, K, T, D]
+    inputs: Tensor  # [B, T, E]
 
 
 class Attention(nn.Module):
@@ -59,7 +62,7 @@ class Attention(nn.Module):
         v = self.wv(x_BTE).view(B, T, self.num_kv_heads, self.head_dim).transpose(1, 2)
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        return HeadStates(apply_rope(q, table), apply_rope(k, table), v, q, k)
+        return HeadStates(apply_rope(q, table), apply_rope(k, table), v, q, k, x_BTE)
 
     def attend(self, q_BHTD: Tensor, k_BKCD: Tensor, v_BKCD: Tensor, mask: Tensor) -> Tensor:
         """One joint softmax over all columns, then the output projection.

@@ -4,9 +4,11 @@ from functools import cache
 from pathlib import Path
 
 from memory3.embedders.base import Embedder
+from memory3.embedders.checkpoint import CheckpointEmbedder
 from memory3.embedders.lexical import LexicalEmbedder
 from memory3.embedders.sentence_transformers import SentenceTransformersEmbedder
 from memory3.testing.embedders import EmbedderContract
+from tests.unit.embedders.checkpoints import checkpoint_with_embedder
 from tests.unit.embedders.models import save_tiny_sentence_transformer, training_texts
 
 
@@ -33,3 +35,20 @@ class TestSentenceTransformersEmbedder(EmbedderContract):
         """Save a model, then load it by its path."""
         path = save_tiny_sentence_transformer(directory / "model")
         return SentenceTransformersEmbedder.from_checkpoint(None, str(path))
+
+
+class TestCheckpointEmbedder(EmbedderContract):
+    """Hidden states of a tiny random model beside the lexical vector."""
+
+    lexical_share = 0.5
+
+    def make(self, directory: Path) -> Embedder:
+        """Make a checkpoint, then load its own."""
+        made = checkpoint_with_embedder(directory / "model", lexical_share=self.lexical_share)
+        return CheckpointEmbedder.from_checkpoint(made.embedder_dir, None)
+
+
+class TestCheckpointEmbedderAlone(TestCheckpointEmbedder):
+    """The model's part without the lexical one."""
+
+    lexical_share = 0.0

@@ -5,9 +5,8 @@ It must not know gRPC.
 
 from __future__ import annotations
 
-from memory3 import plugins
 from memory3.checkpoint import Checkpoint
-from memory3.embedders.base import Embedder
+from memory3.embedders.loading import load_embedder
 from memory3.rpc.logging import get_logger
 from memory3_encoder.codecs import CodecShelf
 from memory3_encoder.engine.batcher import Limits
@@ -36,7 +35,7 @@ def load(settings: EncoderSettings, metrics: EncoderMetrics) -> Loaded:
 
     codecs = CodecShelf(settings.codec)
     checkpoint = Checkpoint.open(settings.checkpoint)
-    embedder = load_embedder(settings.embedder, checkpoint)
+    embedder = load_embedder(settings.embedder, checkpoint.embedder_dir)
     torch.set_num_threads(settings.num_threads)
     device = check_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
@@ -54,15 +53,6 @@ def load(settings: EncoderSettings, metrics: EncoderMetrics) -> Loaded:
     loaded = Loaded(checkpoint, engine, codecs)
     warm_up(loaded)
     return loaded
-
-
-def load_embedder(name: str, checkpoint: Checkpoint) -> Embedder:
-    """The embedder of a name with argument, such as ``sentence-transformers:PATH``."""
-    bare, argument = plugins.split_name(name)
-    embedder: Embedder = plugins.load("embedders", bare).from_checkpoint(
-        checkpoint.embedder_dir, argument
-    )
-    return embedder
 
 
 def warm_up(loaded: Loaded) -> None:

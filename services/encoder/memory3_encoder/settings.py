@@ -19,11 +19,11 @@ class EncoderSettings(ServiceSettings):
 
     port: int = Field(7302, ge=0, le=65535, description="The port to listen on; 0 for a free one.")
     checkpoint: Path = Field(description="The checkpoint directory.")
-    embedder: str = Field(
-        "lexical",
+    embedder: str | None = Field(
+        None,
         min_length=1,
-        description="The embedder: lexical is the one that the checkpoint carries; "
-        "sentence-transformers:NAME_OR_PATH another.",
+        description="The embedder: checkpoint, lexical, sentence-transformers:NAME_OR_PATH or "
+        "another plugin; not set for the one that the checkpoint names as its own.",
     )
     codec: str = Field(
         "raw", min_length=1, description="The codec of memories where a request names none."

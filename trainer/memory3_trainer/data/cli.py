@@ -217,7 +217,12 @@ def neighbours(
     tokenizer: Annotated[
         Path | None, typer.Option(help="tokenizer.json, where there is no checkpoint yet.")
     ] = None,
-    embedder: Annotated[str, typer.Option(help="Embedder with argument.")] = "lexical",
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            help="Embedder with argument.", show_default="the one that the checkpoint names"
+        ),
+    ] = None,
     embedder_dir: Annotated[
         Path | None, typer.Option(help="The embedder's files, where there is no checkpoint yet.")
     ] = None,
@@ -256,10 +261,10 @@ def neighbours(
 
 
 def _search_with(
-    checkpoint: Path | None, tokenizer: Path | None, embedder: str, folder: Path | None
+    checkpoint: Path | None, tokenizer: Path | None, embedder: str | None, folder: Path | None
 ) -> tuple[Tokenizer, Embedder]:
     from memory3.checkpoint import Checkpoint
-    from memory3.data.finder import load_embedder
+    from memory3.embedders.loading import load_embedder
     from memory3.errors import InvalidArgumentError
 
     if checkpoint is not None:

@@ -1,0 +1,1 @@
+"""Training the embedder of a checkpoint: pairs of texts, contrasted within batches."""
