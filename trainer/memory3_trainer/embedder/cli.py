@@ -6,6 +6,7 @@ Options to pairs and settings, errors to stderr. Nothing heavy is imported befor
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +74,12 @@ def embedder(
     from memory3_trainer.embedder.run import train_embedder
 
     start = time.monotonic()
+    given = {
+        "texts": texts, "questions": questions, "people": people, "steps": steps,
+        "batch_size": batch_size, "dimensions": dimensions, "learning_rate": learning_rate,
+        "temperature": temperature, "max_pairs": max_pairs, "lexical_share": lexical_share,
+        "text_field": text_field, "seed": seed,
+    }  # fmt: skip
     try:
         settings = ContrastiveSettings(
             steps, dimensions, batch_size, learning_rate, temperature, seed=seed
@@ -90,7 +97,7 @@ def embedder(
                 settings,
                 lexical_share=lexical_share,
                 device=device,
-                command=_command(checkpoint, out, texts or [], questions or [], people, settings),
+                command=_command(checkpoint, out, given),
                 progress=tell,
             )
     except Memory3Error as error:
@@ -141,18 +148,14 @@ def _pairs(
     return sets
 
 
-def _command(
-    checkpoint: Path,
-    out: Path,
-    texts: list[Path],
-    questions: list[Path],
-    people: int,
-    settings: Any,
-) -> str:
+def _command(checkpoint: Path, out: Path, given: Mapping[str, Any]) -> str:
+    """What to type to repeat it; files by their names, because a folder tells of a machine."""
     parts = [COMMAND, checkpoint.name]
-    parts += [f"--texts {path.name}" for path in texts]
-    parts += [f"--questions {path.name}" for path in questions]
-    parts += [f"--people {people}", f"--steps {settings.steps}", f"--seed {settings.seed}"]
+    for name, value in given.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                shown = one.name if isinstance(one, Path) else one
+                parts.append(f"--{name.replace('_', '-')} {shown}")
     return " ".join([*parts, f"--out {out.name}"])
 
 
