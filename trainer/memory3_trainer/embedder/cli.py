@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memory3.cli.examples import examples
 from memory3.cli.options import Output, OutputOption
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from memory3_trainer.embedder.run import EmbedderReport
 
 COMMAND = "python -m memory3_trainer embedder"
+EMBEDDER_EXAMPLES = examples(
+    f"{COMMAND} checkpoints/base --texts texts.jsonl.xz --questions qa/train --people 2000 "
+    "--out checkpoints/searched"
+)
 
 
 def embedder(
@@ -61,9 +66,6 @@ def embedder(
 
     What is held out decides whether searches mix it with the lexical embedder, by which share, or
     stay lexical.
-
-    Example: python -m memory3_trainer embedder checkpoints/base --texts texts.jsonl.xz
-    --questions qa/train --people 2000 --out checkpoints/small
     """
     from memory3.checkpoint import Checkpoint
     from memory3.cli.failures import tell as tell_error
