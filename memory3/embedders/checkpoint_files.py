@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from memory3.embedders.loading import DEFAULT_FILE, default_name
 from memory3.errors import CheckpointFormatError, CheckpointMissingFileError
 from memory3.manifest import EMBEDDER
 
@@ -92,6 +93,22 @@ def checkpoint_files(
     config = CheckpointEmbedderConfig(dimensions, width, max_tokens, lexical_share)
     tensors = {name: part.detach().contiguous() for name, part in pooling.state_dict().items()}
     return {CONFIG_FILE: config.to_bytes(), POOLING_FILE: save(tensors)}
+
+
+def outlasting_files(embedder_dir: Path) -> dict[str, bytes]:
+    """The files of a checkpoint's ``embedder/`` directory that outlast a change of its weights.
+
+    A pooling of hidden states fits the weights that it was trained on, so it is left out, with the
+    word that makes it the default.
+
+    Raises:
+        CheckpointFormatError: What the checkpoint says of its default cannot be read.
+    """
+    left_out = {CONFIG_FILE, POOLING_FILE}
+    if default_name(embedder_dir) == NAME:
+        left_out.add(DEFAULT_FILE)
+    files = sorted(embedder_dir.iterdir())
+    return {file.name: file.read_bytes() for file in files if file.name not in left_out}
 
 
 def load_pooling(data: bytes, config: CheckpointEmbedderConfig) -> Pooling:

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from memory3 import plugins
 from memory3.checkpoint import Checkpoint
 from memory3.embedders.checkpoint import CheckpointEmbedder, token_ids
-from memory3.embedders.checkpoint_files import CONFIG_FILE, POOLING_FILE
+from memory3.embedders.checkpoint_files import CONFIG_FILE, POOLING_FILE, outlasting_files
 from memory3.embedders.lexical import LexicalEmbedder
 from memory3.errors import (
     CheckpointFormatError,
@@ -112,6 +112,17 @@ def test_a_change_of_the_lexical_words_changes_the_digest(tmp_path: Path) -> Non
     for name, data in LexicalEmbedder.train(["other words", "more words"]).files().items():
         (checkpoint.embedder_dir / name).write_bytes(data)
     assert _load(checkpoint).digest != before
+
+
+def test_other_weights_lose_the_pooling_but_not_the_words(checkpoint: Checkpoint) -> None:
+    """A stage of training that starts here hands on the lexical files alone."""
+    assert set(outlasting_files(checkpoint.embedder_dir)) == {"idf.safetensors", "lexical.json"}
+
+
+def test_another_default_outlasts_a_change_of_weights(tmp_path: Path) -> None:
+    """Only the choice of the pooling goes with it."""
+    (tmp_path / "embedder.json").write_text('{"format": 1, "name": "sentence-transformers:x"}')
+    assert set(outlasting_files(tmp_path)) == {"embedder.json"}
 
 
 def _config(**changes: object) -> Callable[[Path], None]:

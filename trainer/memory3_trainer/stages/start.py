@@ -16,6 +16,8 @@ from tokenizers import Tokenizer
 from memory3.checkpoint import Checkpoint
 from memory3.data.finder import load_embedder
 from memory3.embedders.base import Embedder
+from memory3.embedders.checkpoint_files import outlasting_files
+from memory3.embedders.loading import load_embedder
 from memory3.errors import InvalidArgumentError
 from memory3.model.config import MemoryConfig, ModelConfig, preset
 from memory3.model.transformer import Transformer
@@ -34,7 +36,8 @@ class Start:
     Attributes:
         digest: Of the checkpoint; of the tokenizer where there is none.
         embedder: Finds references.
-        embedder_files: Its files by name, for the checkpoint that comes out.
+        embedder_files: Files by name for the checkpoint that comes out: what does not depend on
+            the weights, which is the lexical embedder.
         history: What the checkpoint says of the stages before, the oldest first.
     """
 
@@ -68,10 +71,10 @@ def start_from(settings: StageSettings, data: Path) -> Start:
     model = Transformer(config)
     model.load_state_dict(checkpoint.load_model(dtype=torch.float32).state_dict())
     folder = checkpoint.embedder_dir
-    files = {file.name: file.read_bytes() for file in sorted(folder.iterdir())} if folder else {}
+    files = outlasting_files(folder)
     history = checkpoint.manifest.provenance.get("stages", [])
     return Start(
-        model, checkpoint.tokenizer, checkpoint.digest, load_embedder("lexical", folder), files,
+        model, checkpoint.tokenizer, checkpoint.digest, load_embedder(None, folder), files,
         list(history),
     )  # fmt: skip
 
@@ -90,7 +93,7 @@ def _new(settings: StageSettings, data: Path) -> Start:
     model = Transformer(config)
     model.reset_parameters(torch.Generator().manual_seed(settings.seed))
     folder = data / "embedder"
-    embedder = load_embedder("lexical", folder)
+    embedder = load_embedder(None, folder)
     files = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
     return Start(model, tokenizer, tokenizer_digest(tokenizer), embedder, files, [])
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from memory3_trainer.cli import app
+from memory3_trainer.stages.start import start_from
 from typer.testing import CliRunner
 
 from memory3.checkpoint import Checkpoint
 from memory3.embedders.loading import load_embedder
 from memory3.testing.checkpoints import tiny_checkpoint
 from memory3.testing.embedders import people_recall
+from tests.unit.trainer.stages.conftest import tiny
 
 _FEW = ("--people", 200, "--steps", 60, "--batch-size", 64, "--dimensions", 32)
 
@@ -100,6 +102,13 @@ def test_a_checkpoint_can_be_given_its_embedder_in_place(tmp_path: Path) -> None
     provenance = Checkpoint.open(path).manifest.provenance
     assert provenance["embedder"]["settings"]["seed"] == 2
     assert [item.name for item in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_stage_searches_with_it_but_does_not_hand_it_on(trained: tuple[Path, Any]) -> None:
+    """Other weights will come out, which the pooling was not trained on."""
+    start = start_from(tiny(start=str(trained[0]), model={}), trained[0])
+    assert start.embedder.name == "checkpoint"
+    assert set(start.embedder_files) == {"idf.safetensors", "lexical.json"}
 
 
 def test_questions_and_texts(bare: Checkpoint, tmp_path: Path) -> None:
