@@ -8,6 +8,7 @@ Shapes: B queries and as many references, D dimensions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memory3.errors import InvalidArgumentError
+from memory3.errors import InvalidArgumentError, TrainingDivergedError
 from memory3.model.pooling import Pooling
 from memory3_trainer.embedder.states import CachedStates
 
@@ -45,10 +46,13 @@ class ContrastiveSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "dimensions", "learning_rate", "temperature"):
-            if not getattr(self, name) > 0:
+        limits = {"steps": 1e9, "dimensions": 65_536, "learning_rate": 1.0, "temperature": 10.0}
+        for name, most in limits.items():
+            if not 0 < getattr(self, name) <= most:
                 raise InvalidArgumentError(
-                    f"{name} is {getattr(self, name)}", field=name, remedy="give more than zero"
+                    f"{name} is {getattr(self, name)}",
+                    field=name,
+                    remedy=f"give more than zero and at most {most:g}",
                 )
         if self.batch_size < 2:
             raise InvalidArgumentError(
@@ -107,6 +111,9 @@ def train_pooling(
 
     Returns:
         The pooling in evaluation mode, and its curve: mean loss over every 50 steps.
+
+    Raises:
+        TrainingDivergedError: The loss is no number.
     """
     pooling = Pooling(width, settings.dimensions)
     pooling.reset_parameters(torch.Generator().manual_seed(settings.seed))
@@ -129,7 +136,7 @@ def train_pooling(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(float(loss.detach()))
+        losses.append(_sound(float(loss.detach()), step))
         progress(step + 1)
         if (step + 1) % _LOG_EVERY == 0 or step + 1 == settings.steps:
             curve.append({"step": step + 1, "loss": round(sum(losses) / len(losses), 4)})
@@ -153,6 +160,16 @@ class _Draws:
         drawn = [int(self._random.choice(own)) for own in gold]
         same = torch.from_numpy(np.array([np.isin(drawn, own) for own in gold]))
         return self._part.queries.batch(numbers), self._part.references.batch(drawn), same
+
+
+def _sound(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
+        raise TrainingDivergedError(
+            f"training diverged at step {step + 1}: loss {loss}",
+            field="learning_rate",
+            remedy="give a lower --learning-rate, and check the weights",
+        )
+    return loss
 
 
 def _factor(step: int, steps: int) -> float:

@@ -8,14 +8,14 @@ Shapes: B texts, N tokens (padded on the right), E width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memory3.errors import InvalidArgumentError
+from memory3.errors import InvalidArgumentError, StorageFullError
 from memory3.model.pooling import states_by_length
 from memory3.model.transformer import Transformer
 
@@ -67,6 +67,7 @@ def write_states(
 
     Raises:
         InvalidArgumentError: A text has no tokens.
+        StorageFullError: The file cannot grow any further.
     """
     for number, ids in enumerate(texts):
         if not ids:
@@ -74,7 +75,8 @@ def write_states(
                 f"text {number} has no tokens", field="texts", remedy="leave blank texts out"
             )
     starts = [0] * len(texts)
-    with file.open("wb") as stream:
+    # Unbuffered, because what a buffer holds back fails again when it is closed.
+    with file.open("wb", buffering=0) as stream:
         at = done = 0
         for rows, hidden, _ in states_by_length(model, texts, batch_tokens=_BATCH_TOKENS):
             states = hidden.float().clamp(-_HIGHEST, _HIGHEST).half().cpu().numpy()
@@ -86,6 +88,13 @@ def write_states(
     return CachedStates(file, model.config.width, starts, [len(ids) for ids in texts])
 
 
-def _write(stream: BinaryIO, states: np.ndarray[tuple[int, ...], np.dtype[np.float16]]) -> int:
-    stream.write(states.astype("<f2").tobytes())
+def _write(stream: FileIO, states: np.ndarray[tuple[int, ...], np.dtype[np.float16]]) -> int:
+    try:
+        stream.write(states.astype("<f2").tobytes())
+    except OSError as error:
+        raise StorageFullError(
+            f"hidden states cannot be written: {error.strerror}",
+            field="out",
+            remedy="free space beside it, or give fewer --max-pairs",
+        ) from error
     return len(states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from memory3_trainer.embedder.contrastive import (
 )
 from memory3_trainer.embedder.states import CachedStates, write_states
 
-from memory3.errors import InvalidArgumentError
+from memory3.errors import InvalidArgumentError, StorageFullError, TrainingDivergedError
 from memory3.model.pooling import reading_states
 from memory3.testing.checkpoints import tiny_config, tiny_model
 
@@ -70,6 +71,19 @@ def test_an_empty_text_is_refused(tmp_path: Path) -> None:
         _states(tmp_path / "states", [[5], []])
 
 
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    """The system refuses to let the file grow, and the remedy says what to do."""
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    texts = _texts(0, 400)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(StorageFullError) as caught:
+            _states(tmp_path / "states", texts)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.field == "out"
+
+
 def _learn(folder: Path, **changes: Any) -> tuple[torch.Tensor, list[dict[str, float]]]:
     """Queries share their last tokens with their reference; all else differs."""
     random = np.random.default_rng(1)
@@ -100,6 +114,17 @@ def test_learning_is_repeatable_and_lowers_the_loss(tmp_path: Path) -> None:
     assert curve[1]["loss"] < curve[0]["loss"] - 0.5
 
 
+def test_a_loss_that_is_no_number_stops(tmp_path: Path) -> None:
+    """At its step, as hidden states of broken weights give it."""
+    model = tiny_model()
+    model.embedding.weight.fill_(torch.nan)
+    states = write_states(model, _texts(0, 8), tmp_path / "states")
+    part = LearningSet(states, states, [(number,) for number in range(8)], range(8))
+    settings = ContrastiveSettings(steps=3, dimensions=8, batch_size=4)
+    with pytest.raises(TrainingDivergedError, match="step 1: loss nan"):
+        train_pooling([part], model.config.width, settings)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -107,6 +132,7 @@ def test_learning_is_repeatable_and_lowers_the_loss(tmp_path: Path) -> None:
         ("dimensions", 0),
         ("batch_size", 1),
         ("learning_rate", 0.0),
+        ("learning_rate", 1e38),
         ("temperature", -0.1),
         ("temperature", float("nan")),
     ],
