@@ -83,13 +83,13 @@ def test_the_manifest_tells_how_and_how_well(trained: tuple[Path, Any]) -> None:
 
 
 def test_what_is_measured_chooses(bare: Checkpoint, tmp_path: Path) -> None:
-    """Where words alone find everyone, search stays lexical and nothing is worse than before."""
+    """The share that is stored finds within half a point of the most that any share finds."""
     out = tmp_path / "chosen"
     ended = _run(bare.path, *_FEW, "--out", out, "--output", "json")
     told = json.loads(ended.stdout)
     best = max(sum(row.values()) for row in told["recall"]["people"].values())
     share = "1" if told["embedder"] == "lexical" else f"{told['lexical_share']:g}"
-    assert sum(told["recall"]["people"][share].values()) == pytest.approx(best)
+    assert sum(told["recall"]["people"][share].values()) >= best - 0.011
     assert load_embedder(None, out / "embedder").name == told["embedder"]
 
 
