@@ -10,11 +10,11 @@ from typing import Annotated
 
 import torch
 import typer
-from memory3_trainer.data.qa import read_named
 from memory3_trainer.embedder.measure import SHARES, SearchVectors
 from memory3_trainer.embedder.pairs import Pairs, of_questions
 
 from memory3.checkpoint import Checkpoint
+from memory3.data.qa import read_named
 from memory3.embedders.base import unit_rows
 from memory3.embedders.checkpoint import CheckpointEmbedder
 from memory3.embedders.lexical import LexicalEmbedder

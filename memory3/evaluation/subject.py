@@ -14,8 +14,8 @@ import torch
 from memory3 import plugins
 from memory3.checkpoint import Checkpoint
 from memory3.codecs.base import Codec
-from memory3.data.finder import load_embedder
 from memory3.embedders.base import Embedder
+from memory3.embedders.loading import load_embedder
 from memory3.memory.tensors import MemoryTensors
 from memory3.memory.writer import to_envelope
 from memory3.model.config import ModelConfig
@@ -66,7 +66,7 @@ class Subject:
             SettingsError: The device is not there.
         """
         checkpoint = Checkpoint.open(path)
-        finds = load_embedder(embedder or own_embedder(checkpoint), checkpoint.embedder_dir)
+        finds = load_embedder(embedder, checkpoint.embedder_dir)
         place = check_device(device)
         model = checkpoint.load_model(dtype=choose_dtype(dtype, place), device=device)
         num_tokens = 1 + max(checkpoint.tokenizer.get_vocab().values())
@@ -115,8 +115,3 @@ def load_codec(name: str, checkpoint: Checkpoint) -> Codec:
     """A codec by name, for the memories of a checkpoint."""
     codec: Codec = plugins.load("codecs", name)()
     return codec
-
-
-def own_embedder(checkpoint: Checkpoint) -> str:
-    """The name of the embedder whose files a checkpoint carries."""
-    return "lexical" if (checkpoint.embedder_dir / "lexical.json").is_file() else "checkpoint"

@@ -18,7 +18,7 @@ from memory3.cli.options import Output, OutputOption
 
 if TYPE_CHECKING:
     from memory3.checkpoint import Checkpoint
-    from memory3_trainer.data.progress import Progress
+    from memory3.data.progress import Progress
     from memory3_trainer.embedder.pairs import Pairs
     from memory3_trainer.embedder.run import EmbedderReport
 
@@ -69,9 +69,9 @@ def embedder(
     """
     from memory3.checkpoint import Checkpoint
     from memory3.cli.failures import tell as tell_error
+    from memory3.data.progress import progress_bar
     from memory3.errors import Memory3Error
     from memory3.model.placement import check_device
-    from memory3_trainer.data.progress import progress_bar
     from memory3_trainer.embedder.contrastive import ContrastiveSettings
     from memory3_trainer.embedder.run import train_embedder
 
@@ -118,8 +118,8 @@ def _pairs(
     seed: int,
     tell: Progress,
 ) -> list[Pairs]:
-    from memory3_trainer.data.documents import iter_documents
-    from memory3_trainer.data.qa import read_named
+    from memory3.data.documents import iter_documents
+    from memory3.data.qa import read_named
     from memory3_trainer.embedder.pairs import of_people, of_questions, of_texts
 
     length = checkpoint.config.memory.reference_length

@@ -14,15 +14,14 @@ from random import Random
 
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
+from memory3.data.qa import QuestionSet
+from memory3.data.references import ReadingSet
 from memory3.documents.sentences import sentence_spans
 from memory3.documents.splitter import Piece, Splitter
 from memory3.embedders.base import search_text
 from memory3.errors import InvalidArgumentError
 from memory3.people import biography, questions, sample_people
-from memory3_trainer.data.documents import Document
-from memory3_trainer.data.prompts import passage_text
-from memory3_trainer.data.qa import QuestionSet
-from memory3_trainer.data.references import ReadingSet
 
 _MIN_WORDS = 5
 _PAIRS_PER_DOCUMENT = 4
@@ -117,7 +116,7 @@ def of_questions(
     return Pairs(
         name,
         [question.text for question in asked],
-        [passage_text(reference.title, reference.text) for reference in reading.references],
+        [reference.search_text for reference in reading.references],
         [question.gold for question in asked],
         [question.passage for question in asked],
     )

@@ -14,7 +14,6 @@ import torch
 from tokenizers import Tokenizer
 
 from memory3.checkpoint import Checkpoint
-from memory3.data.finder import load_embedder
 from memory3.embedders.base import Embedder
 from memory3.embedders.checkpoint_files import outlasting_files
 from memory3.embedders.loading import load_embedder

@@ -5,11 +5,11 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from memory3_trainer.data.documents import Document
-from memory3_trainer.data.qa import Passage, Question, QuestionSet
 from memory3_trainer.embedder.pairs import Pairs, of_people, of_questions, of_texts
 from tokenizers import Tokenizer
 
+from memory3.data.documents import Document
+from memory3.data.qa import Passage, Question, QuestionSet
 from memory3.errors import InvalidArgumentError
 
 _STORY = (
