@@ -103,6 +103,7 @@ class Client:
     add_references = _batched(reference_calls.add_references)
     get_reference = _unary(reference_calls.get_reference)
     list_references = _paged(reference_calls.list_references)
+    list_sources = _paged(reference_calls.list_sources)
     delete_references = _unary(reference_calls.delete_references)
     search = _unary(reference_calls.search)
     search_many = _unary(reference_calls.search_many)

@@ -183,6 +183,7 @@ def added_document(message: retriever_pb2.AddDocumentResult) -> AddedDocument:
         num_added=message.num_added,
         num_existing=message.num_existing,
         num_removed=message.num_removed,
+        num_updated=message.num_updated,
         error=_failure(message.error) if message.HasField("error") else None,
     )
 

@@ -62,7 +62,8 @@ def add(
         bank: The bank.
         documents: Documents or bare texts, one or many; read as the batches go out.
         replace: Remove those old references of each document's source that the document no longer
-            has. A document without a source replaces nothing.
+            has, and give those it still has its metadata. A document without a source replaces
+            nothing.
         on_durable: Called with the results of each batch once they are durable, in order; what it
             has seen stays even if a later batch fails.
         max_documents: The most documents in one batch, up to 256.
@@ -148,7 +149,8 @@ def list_references(
 
     Args:
         bank: The bank.
-        source: Restrict to one source; empty for all.
+        source: Restrict to one source and what is inside it, as in ``delete_references``; empty
+            for all.
         page_size: References in one page, up to 1000; 0 for 100.
         timeout: Seconds for each page.
     """
@@ -163,11 +165,30 @@ def list_references(
     )
 
 
+def list_sources(
+    bank: str, *, source: str = "", page_size: int = 0, timeout: float | None = None
+) -> Paged[str]:
+    """Iterate over the sources of a bank's references, each once, page by page.
+
+    Args:
+        bank: The bank.
+        source: Restrict to one source and what is inside it, as in ``delete_references``; empty
+            for all.
+        page_size: Sources in one page, up to 1000; 0 for 100.
+        timeout: Seconds for each page.
+    """
+    request = retriever_pb2.ListSourcesRequest(
+        bank=convert.resource_name(bank), source=source, page_size=page_size
+    )
+    return Paged(_endpoint("ListSources"), request, lambda r: iter(r.sources), timeout)
+
+
 def delete_references(
     bank: str,
     ids: Sequence[str] = (),
     *,
     source: str = "",
+    exact_sources: Sequence[str] = (),
     timeout: float | None = None,
 ) -> Unary[Deletion]:
     """Remove references with their vectors and memories, in one transaction.
@@ -175,11 +196,17 @@ def delete_references(
     Args:
         bank: The bank.
         ids: At most 10000 ids; those that do not exist are counted, not refused.
-        source: Also remove every reference of this source.
+        source: Also remove every reference of this source and of what is inside it: sources that
+            go on with ``#``, as the records of a file do; and where it ends with ``/``, all that
+            begin with it.
+        exact_sources: Also remove every reference of these, at most 1000, and nothing inside them.
         timeout: Seconds for the call.
     """
     request = retriever_pb2.DeleteReferencesRequest(
-        bank=convert.resource_name(bank), ids=[ids] if isinstance(ids, str) else ids, source=source
+        bank=convert.resource_name(bank),
+        ids=[ids] if isinstance(ids, str) else ids,
+        source=source,
+        exact_sources=[exact_sources] if isinstance(exact_sources, str) else exact_sources,
     )
     return Unary(
         _endpoint("DeleteReferences", 120.0),

@@ -90,6 +90,7 @@ class AddedDocument:
         num_added: References that are new.
         num_existing: References that were there already.
         num_removed: Old references of the source that were replaced.
+        num_updated: Those of ``num_existing`` that had other metadata, which were replaced.
         error: Why the document was not added; None if it was.
     """
 
@@ -98,6 +99,7 @@ class AddedDocument:
     num_added: int = 0
     num_existing: int = 0
     num_removed: int = 0
+    num_updated: int = 0
     error: AddFailure | None = None
 
 
@@ -136,6 +138,11 @@ class AddReport:
     def num_removed(self) -> int:
         """Old references that were replaced."""
         return sum(document.num_removed for document in self.documents)
+
+    @property
+    def num_updated(self) -> int:
+        """References that were there with other metadata, which were replaced."""
+        return sum(document.num_updated for document in self.documents)
 
     @property
     def reference_ids(self) -> tuple[str, ...]:

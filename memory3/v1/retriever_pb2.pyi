@@ -632,8 +632,9 @@ class AddDocumentsRequest(_message.Message):
     bank: _builtins.str
     """bank is the resource name; required in the first request, empty or equal in later ones."""
     replace: _builtins.bool
-    """replace removes, in the same transaction, those references of each document's source that the
-    document no longer contains.
+    """replace removes, in the same transaction, those references of exactly each document's source
+    that the document no longer contains, and gives those that were there already the document's
+    metadata, without encoding them again. Without it the first metadata stay.
     """
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
@@ -690,6 +691,7 @@ class AddDocumentResult(_message.Message):
     NUM_EXISTING_FIELD_NUMBER: _builtins.int
     NUM_REMOVED_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    NUM_UPDATED_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """source is the document's source."""
     num_added: _builtins.int
@@ -698,6 +700,8 @@ class AddDocumentResult(_message.Message):
     """num_existing counts the references that were there already."""
     num_removed: _builtins.int
     """num_removed counts the old references of the source that were replaced."""
+    num_updated: _builtins.int
+    """num_updated counts those of num_existing that had other metadata, which replace replaced."""
     @_builtins.property
     def reference_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """reference_ids are all references of the document, in reading order."""
@@ -715,10 +719,11 @@ class AddDocumentResult(_message.Message):
         num_existing: _builtins.int = ...,
         num_removed: _builtins.int = ...,
         error: Global___AddError | None = ...,
+        num_updated: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "num_added", b"num_added", "num_existing", b"num_existing", "num_removed", b"num_removed", "reference_ids", b"reference_ids", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "num_added", b"num_added", "num_existing", b"num_existing", "num_removed", b"num_removed", "num_updated", b"num_updated", "reference_ids", b"reference_ids", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -905,7 +910,7 @@ class ListReferencesRequest(_message.Message):
     bank: _builtins.str
     """bank is the resource name of the bank."""
     source: _builtins.str
-    """source, if set, restricts the list to one source."""
+    """source, if set, restricts the list to one source and what is inside it."""
     page_size: _builtins.int
     """page_size is 1 to 1000; 0 means 100."""
     page_token: _builtins.str
@@ -955,21 +960,90 @@ class ListReferencesResponse(_message.Message):
 Global___ListReferencesResponse: _TypeAlias = ListReferencesResponse  # noqa: Y015
 
 @_typing.final
+class ListSourcesRequest(_message.Message):
+    """ListSourcesRequest asks for a page of sources."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANK_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    bank: _builtins.str
+    """bank is the resource name of the bank."""
+    source: _builtins.str
+    """source, if set, restricts the list to one source and what is inside it."""
+    page_size: _builtins.int
+    """page_size is 1 to 1000; 0 means 100."""
+    page_token: _builtins.str
+    """page_token continues where an earlier answer ended."""
+    def __init__(
+        self,
+        *,
+        bank: _builtins.str = ...,
+        source: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "page_size", b"page_size", "page_token", b"page_token", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSourcesRequest: _TypeAlias = ListSourcesRequest  # noqa: Y015
+
+@_typing.final
+class ListSourcesResponse(_message.Message):
+    """ListSourcesResponse is a page of sources."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token is empty on the last page."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """sources are in an order that keeps what is inside a source together."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSourcesResponse: _TypeAlias = ListSourcesResponse  # noqa: Y015
+
+@_typing.final
 class DeleteReferencesRequest(_message.Message):
-    """DeleteReferencesRequest says what to delete; ids and source may not both be empty."""
+    """DeleteReferencesRequest says what to delete; not everything may be empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BANK_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    EXACT_SOURCES_FIELD_NUMBER: _builtins.int
     bank: _builtins.str
     """bank is the resource name of the bank."""
     source: _builtins.str
-    """source, if set, deletes every reference of that source."""
+    """source, if set, deletes every reference of that source and of all that is inside it."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """ids are at most 10000 ids."""
+
+    @_builtins.property
+    def exact_sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """exact_sources are at most 1000 sources of which every reference is deleted, but nothing that is
+        inside them.
+        """
 
     def __init__(
         self,
@@ -977,10 +1051,11 @@ class DeleteReferencesRequest(_message.Message):
         bank: _builtins.str = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
         source: _builtins.str = ...,
+        exact_sources: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "ids", b"ids", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "exact_sources", b"exact_sources", "ids", b"ids", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -995,7 +1070,7 @@ class DeleteReferencesResponse(_message.Message):
     NUM_DELETED_FIELD_NUMBER: _builtins.int
     NUM_MISSING_FIELD_NUMBER: _builtins.int
     num_deleted: _builtins.int
-    """num_deleted counts the references that existed and are gone."""
+    """num_deleted counts the references that existed and are gone; 0 where nothing matched."""
     num_missing: _builtins.int
     """num_missing counts the ids that did not exist."""
     def __init__(

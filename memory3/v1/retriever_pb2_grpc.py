@@ -28,6 +28,12 @@ if _version_not_supported:
 class RetrieverServiceStub:
     """RetrieverService keeps banks of references and finds memories in them.
     A bank is named "banks/{bank}", where {bank} matches [a-z][a-z0-9-]{0,62}.
+
+    Sources are compared byte by byte, and may lie inside one another. Inside a source S is every
+    source that goes on after S with "#": "a.csv#row/3", a record of the file "a.csv". Where S ends
+    with "/", every source that begins with S is inside it: "docs/a.md" is inside "docs/". Neither
+    "a.csv.bak" nor "docs2/a.md" is. Requests that read or delete by source mean the source with all
+    that is inside it; adding and replacing mean exactly the source that is named.
     """
 
     def __init__(self, channel):
@@ -91,6 +97,11 @@ class RetrieverServiceStub:
                 request_serializer=memory3_dot_v1_dot_retriever__pb2.ListReferencesRequest.SerializeToString,
                 response_deserializer=memory3_dot_v1_dot_retriever__pb2.ListReferencesResponse.FromString,
                 _registered_method=True)
+        self.ListSources = channel.unary_unary(
+                '/memory3.v1.RetrieverService/ListSources',
+                request_serializer=memory3_dot_v1_dot_retriever__pb2.ListSourcesRequest.SerializeToString,
+                response_deserializer=memory3_dot_v1_dot_retriever__pb2.ListSourcesResponse.FromString,
+                _registered_method=True)
         self.DeleteReferences = channel.unary_unary(
                 '/memory3.v1.RetrieverService/DeleteReferences',
                 request_serializer=memory3_dot_v1_dot_retriever__pb2.DeleteReferencesRequest.SerializeToString,
@@ -116,6 +127,12 @@ class RetrieverServiceStub:
 class RetrieverServiceServicer:
     """RetrieverService keeps banks of references and finds memories in them.
     A bank is named "banks/{bank}", where {bank} matches [a-z][a-z0-9-]{0,62}.
+
+    Sources are compared byte by byte, and may lie inside one another. Inside a source S is every
+    source that goes on after S with "#": "a.csv#row/3", a record of the file "a.csv". Where S ends
+    with "/", every source that begins with S is inside it: "docs/a.md" is inside "docs/". Neither
+    "a.csv.bak" nor "docs2/a.md" is. Requests that read or delete by source mean the source with all
+    that is inside it; adding and replacing mean exactly the source that is named.
     """
 
     def CreateBank(self, request, context):
@@ -198,9 +215,17 @@ class RetrieverServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSources(self, request, context):
+        """ListSources lists the sources of a bank's references, each once, in pages. A source is there
+        as long as it has a reference.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteReferences(self, request, context):
-        """DeleteReferences removes references by id or by source with vector and memory, in one
-        transaction. Ids that do not exist are counted, not refused. Idempotent.
+        """DeleteReferences removes references by id or by source (with all that is inside it), with
+        vector and memory, in one transaction. What does not exist is counted, not refused. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -287,6 +312,11 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     request_deserializer=memory3_dot_v1_dot_retriever__pb2.ListReferencesRequest.FromString,
                     response_serializer=memory3_dot_v1_dot_retriever__pb2.ListReferencesResponse.SerializeToString,
             ),
+            'ListSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSources,
+                    request_deserializer=memory3_dot_v1_dot_retriever__pb2.ListSourcesRequest.FromString,
+                    response_serializer=memory3_dot_v1_dot_retriever__pb2.ListSourcesResponse.SerializeToString,
+            ),
             'DeleteReferences': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteReferences,
                     request_deserializer=memory3_dot_v1_dot_retriever__pb2.DeleteReferencesRequest.FromString,
@@ -318,6 +348,12 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
 class RetrieverService:
     """RetrieverService keeps banks of references and finds memories in them.
     A bank is named "banks/{bank}", where {bank} matches [a-z][a-z0-9-]{0,62}.
+
+    Sources are compared byte by byte, and may lie inside one another. Inside a source S is every
+    source that goes on after S with "#": "a.csv#row/3", a record of the file "a.csv". Where S ends
+    with "/", every source that begins with S is inside it: "docs/a.md" is inside "docs/". Neither
+    "a.csv.bak" nor "docs2/a.md" is. Requests that read or delete by source mean the source with all
+    that is inside it; adding and replacing mean exactly the source that is named.
     """
 
     @staticmethod
@@ -607,6 +643,33 @@ class RetrieverService:
             '/memory3.v1.RetrieverService/ListReferences',
             memory3_dot_v1_dot_retriever__pb2.ListReferencesRequest.SerializeToString,
             memory3_dot_v1_dot_retriever__pb2.ListReferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memory3.v1.RetrieverService/ListSources',
+            memory3_dot_v1_dot_retriever__pb2.ListSourcesRequest.SerializeToString,
+            memory3_dot_v1_dot_retriever__pb2.ListSourcesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,6 +29,12 @@ GRPC_VERSION: str
 class RetrieverServiceStub:
     """RetrieverService keeps banks of references and finds memories in them.
     A bank is named "banks/{bank}", where {bank} matches [a-z][a-z0-9-]{0,62}.
+
+    Sources are compared byte by byte, and may lie inside one another. Inside a source S is every
+    source that goes on after S with "#": "a.csv#row/3", a record of the file "a.csv". Where S ends
+    with "/", every source that begins with S is inside it: "docs/a.md" is inside "docs/". Neither
+    "a.csv.bak" nor "docs2/a.md" is. Requests that read or delete by source mean the source with all
+    that is inside it; adding and replacing mean exactly the source that is named.
     """
 
     @_typing.overload
@@ -63,9 +69,13 @@ class RetrieverServiceStub:
     """GetReference reads one reference."""
     ListReferences: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListReferencesRequest, _retriever_pb2.ListReferencesResponse]
     """ListReferences lists the references of a bank in the order of their ids, in pages."""
+    ListSources: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListSourcesRequest, _retriever_pb2.ListSourcesResponse]
+    """ListSources lists the sources of a bank's references, each once, in pages. A source is there
+    as long as it has a reference.
+    """
     DeleteReferences: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteReferencesRequest, _retriever_pb2.DeleteReferencesResponse]
-    """DeleteReferences removes references by id or by source with vector and memory, in one
-    transaction. Ids that do not exist are counted, not refused. Idempotent.
+    """DeleteReferences removes references by id or by source (with all that is inside it), with
+    vector and memory, in one transaction. What does not exist is counted, not refused. Idempotent.
     """
     Search: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.SearchRequest, _retriever_pb2.SearchResponse]
     """Search finds references without their memories."""
@@ -81,6 +91,12 @@ class RetrieverServiceStub:
 class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """RetrieverService keeps banks of references and finds memories in them.
     A bank is named "banks/{bank}", where {bank} matches [a-z][a-z0-9-]{0,62}.
+
+    Sources are compared byte by byte, and may lie inside one another. Inside a source S is every
+    source that goes on after S with "#": "a.csv#row/3", a record of the file "a.csv". Where S ends
+    with "/", every source that begins with S is inside it: "docs/a.md" is inside "docs/". Neither
+    "a.csv.bak" nor "docs2/a.md" is. Requests that read or delete by source mean the source with all
+    that is inside it; adding and replacing mean exactly the source that is named.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -112,9 +128,13 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """GetReference reads one reference."""
     ListReferences: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListReferencesRequest, _retriever_pb2.ListReferencesResponse]  # type: ignore[assignment]
     """ListReferences lists the references of a bank in the order of their ids, in pages."""
+    ListSources: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListSourcesRequest, _retriever_pb2.ListSourcesResponse]  # type: ignore[assignment]
+    """ListSources lists the sources of a bank's references, each once, in pages. A source is there
+    as long as it has a reference.
+    """
     DeleteReferences: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteReferencesRequest, _retriever_pb2.DeleteReferencesResponse]  # type: ignore[assignment]
-    """DeleteReferences removes references by id or by source with vector and memory, in one
-    transaction. Ids that do not exist are counted, not refused. Idempotent.
+    """DeleteReferences removes references by id or by source (with all that is inside it), with
+    vector and memory, in one transaction. What does not exist is counted, not refused. Idempotent.
     """
     Search: _aio.UnaryUnaryMultiCallable[_retriever_pb2.SearchRequest, _retriever_pb2.SearchResponse]  # type: ignore[assignment]
     """Search finds references without their memories."""
@@ -129,6 +149,12 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
 class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
     """RetrieverService keeps banks of references and finds memories in them.
     A bank is named "banks/{bank}", where {bank} matches [a-z][a-z0-9-]{0,62}.
+
+    Sources are compared byte by byte, and may lie inside one another. Inside a source S is every
+    source that goes on after S with "#": "a.csv#row/3", a record of the file "a.csv". Where S ends
+    with "/", every source that begins with S is inside it: "docs/a.md" is inside "docs/". Neither
+    "a.csv.bak" nor "docs2/a.md" is. Requests that read or delete by source mean the source with all
+    that is inside it; adding and replacing mean exactly the source that is named.
     """
 
     @_abc_1.abstractmethod
@@ -226,13 +252,23 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListReferences lists the references of a bank in the order of their ids, in pages."""
 
     @_abc_1.abstractmethod
+    def ListSources(
+        self,
+        request: _retriever_pb2.ListSourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.ListSourcesResponse, _abc.Awaitable[_retriever_pb2.ListSourcesResponse]]:
+        """ListSources lists the sources of a bank's references, each once, in pages. A source is there
+        as long as it has a reference.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteReferences(
         self,
         request: _retriever_pb2.DeleteReferencesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.DeleteReferencesResponse, _abc.Awaitable[_retriever_pb2.DeleteReferencesResponse]]:
-        """DeleteReferences removes references by id or by source with vector and memory, in one
-        transaction. Ids that do not exist are counted, not refused. Idempotent.
+        """DeleteReferences removes references by id or by source (with all that is inside it), with
+        vector and memory, in one transaction. What does not exist is counted, not refused. Idempotent.
         """
 
     @_abc_1.abstractmethod

@@ -127,15 +127,30 @@ rows(
     missing("no-bank", "bank", named(ret.ListReferencesRequest, bank="banks/missing")),
 )
 rows(
+    "RetrieverService.ListSources",
+    invalid("size", "page_size", named(ret.ListSourcesRequest, bank=BANK, page_size=1001)),
+    invalid("token", "page_token", named(ret.ListSourcesRequest, bank=BANK, page_token="é")),
+    invalid("bank", "bank", named(ret.ListSourcesRequest)),
+    missing("no-bank", "bank", named(ret.ListSourcesRequest, bank="banks/missing")),
+)
+rows(
     "RetrieverService.DeleteReferences",
     invalid("nothing", "ids", named(ret.DeleteReferencesRequest, bank=BANK)),
     invalid("id", "ids[1]", named(ret.DeleteReferencesRequest, bank=BANK, ids=[NO_ID, "x"])),
     invalid("many", "ids", named(ret.DeleteReferencesRequest, bank=BANK, ids=[NO_ID] * 10_001)),
+    invalid(
+        "sources", "exact_sources",
+        named(ret.DeleteReferencesRequest, bank=BANK, exact_sources=["a"] * 1001),
+    ),
+    invalid(
+        "source", "exact_sources[1]",
+        named(ret.DeleteReferencesRequest, bank=BANK, exact_sources=["a", ""]),
+    ),
     invalid("bank", "bank", named(ret.DeleteReferencesRequest, ids=[NO_ID])),
     missing(
         "no-bank", "bank", named(ret.DeleteReferencesRequest, bank="banks/missing", ids=[NO_ID])
     ),
-)
+)  # fmt: skip
 
 
 def vector(*values: float) -> ret.Query:

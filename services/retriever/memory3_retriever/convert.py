@@ -240,6 +240,7 @@ def document_result(
         num_added=outcome.num_added,
         num_existing=outcome.num_existing,
         num_removed=outcome.num_removed,
+        num_updated=outcome.num_updated,
     )
 
 

@@ -19,7 +19,7 @@ RequestT = TypeVar("RequestT")
 
 
 class ReferenceMethods(ServicerBase):
-    """Add, get, list and delete references."""
+    """Add, get, list and delete references, and list their sources."""
 
     def AddDocuments(
         self,
@@ -96,16 +96,40 @@ class ReferenceMethods(ServicerBase):
             response.next_page_token = check.page_token(kind, response.references[-1].id)
         return response
 
+    def ListSources(
+        self, request: retriever_pb2.ListSourcesRequest, context: grpc.ServicerContext
+    ) -> retriever_pb2.ListSourcesResponse:
+        """See the proto."""
+        size = check.page_size(request.page_size)
+        kind = f"sources of {request.source!r}"
+        after = check.after_token(kind, request.page_token)
+        bank = self._bank(request.bank, "bank")
+        found = bank.store.sources(request.source, after, size + 1)
+        response = retriever_pb2.ListSourcesResponse()
+        num_bytes = 0
+        for source in found[:size]:
+            num_bytes += len(source.encode())
+            if response.sources and num_bytes > check.MAX_PAGE_BYTES:
+                break
+            response.sources.append(source)
+        if len(found) > len(response.sources):
+            response.next_page_token = check.page_token(kind, response.sources[-1])
+        return response
+
     def DeleteReferences(
         self, request: retriever_pb2.DeleteReferencesRequest, context: grpc.ServicerContext
     ) -> retriever_pb2.DeleteReferencesResponse:
         """See the proto."""
-        if not request.ids and not request.source:
+        if not request.ids and not request.source and not request.exact_sources:
             raise check.invalid("ids", "nothing says what to delete", "give ids or a source")
         check.count_within("ids", request.ids, 0, check.MAX_DELETE_IDS)
+        check.count_within("exact_sources", request.exact_sources, 0, check.MAX_DELETE_SOURCES)
+        for i, each in enumerate(request.exact_sources):
+            if not each:
+                raise check.invalid(f"exact_sources[{i}]", "it is empty", "name a source")
         keys = [reference_key(id, f"ids[{i}]") for i, id in enumerate(request.ids)]
         bank = self._bank(request.bank, "bank")
-        change, num_missing = bank.delete(keys, request.source)
+        change, num_missing = bank.delete(keys, request.source, request.exact_sources)
         self._loaded().memories.forget(bank, change.removed)
         return retriever_pb2.DeleteReferencesResponse(
             num_deleted=len(change.removed), num_missing=num_missing

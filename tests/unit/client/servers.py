@@ -160,7 +160,10 @@ class MemoryRetriever(RetrieverServiceServicer):
             result.reference_ids.append(reference.id)
             result.num_existing += reference.id in bank
             result.num_added += reference.id not in bank
-            bank[reference.id] = reference
+            stored = bank.setdefault(reference.id, reference)
+            if replace and stored.metadata != reference.metadata:
+                result.num_updated += 1
+                bank[reference.id] = reference
         if replace and document.source:
             for id_ in [i for i, r in bank.items() if r.source == document.source]:
                 if id_ not in kept:
@@ -191,18 +194,24 @@ class MemoryRetriever(RetrieverServiceServicer):
 
     def ListReferences(self, request: Any, context: Any) -> Any:
         bank = self._bank(request.bank)
-        ids = sorted(i for i, r in bank.items() if request.source in ("", r.source))
+        ids = sorted(i for i, r in bank.items() if _inside(r.source, request.source))
         page, token = _page(ids, request)
         return retriever_pb2.ListReferencesResponse(
             references=[bank[id_] for id_ in page], next_page_token=token
         )
+
+    def ListSources(self, request: Any, context: Any) -> Any:
+        sources = {r.source for r in self._bank(request.bank).values() if r.source}
+        page, token = _page(sorted(s for s in sources if _inside(s, request.source)), request)
+        return retriever_pb2.ListSourcesResponse(sources=page, next_page_token=token)
 
     def DeleteReferences(self, request: Any, context: Any) -> Any:
         bank = self._bank(request.bank)
         ids = set(request.ids)
         missing = len(ids - bank.keys())
         if request.source:
-            ids |= {i for i, r in bank.items() if r.source == request.source}
+            ids |= {i for i, r in bank.items() if _inside(r.source, request.source)}
+        ids |= {i for i, r in bank.items() if r.source in request.exact_sources}
         deleted = sum(bank.pop(id_, None) is not None for id_ in ids)
         return retriever_pb2.DeleteReferencesResponse(num_deleted=deleted, num_missing=missing)
 
@@ -266,6 +275,11 @@ class MemoryRetriever(RetrieverServiceServicer):
         return retriever_pb2.RetrieverServiceGetInfoResponse(
             checkpoint=CHECKPOINT, indexes=["exact"], cache="local", num_banks=len(self.banks)
         )
+
+
+def _inside(name: str, source: str) -> bool:
+    is_prefix = not source or source.endswith("/")
+    return name == source or name.startswith(source if is_prefix else f"{source}#")
 
 
 def envelope_of(id_: str) -> bytes:

@@ -11,11 +11,10 @@ from memory3_retriever.bank.ledger import (
     MEMORIES,
     META,
     REFERENCES,
-    SOURCES,
     VECTORS,
-    source_key,
 )
 from memory3_retriever.bank.records import Counters, vector_to_bytes
+from memory3_retriever.bank.sources import SOURCES, source_key
 from memory3_retriever.bank.store import BankStore, Statistics
 from memory3_retriever.bank.verify import verify_bank
 

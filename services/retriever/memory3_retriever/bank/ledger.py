@@ -5,7 +5,6 @@ It must not know how transactions begin or end; ``memory3_retriever.bank.store``
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,14 +14,9 @@ import numpy as np
 from memory3.errors import CorruptDataError, InvalidArgumentError
 from memory3_retriever.bank.environment import Transaction
 from memory3_retriever.bank.records import Counters, Reference, Vectors, vector_to_bytes
+from memory3_retriever.bank.sources import ORDERED_KEY, SOURCES, put_in_order, source_key
 
-META, REFERENCES, VECTORS, MEMORIES, SOURCES = (
-    b"meta",
-    b"references",
-    b"vectors",
-    b"memories",
-    b"sources",
-)
+META, REFERENCES, VECTORS, MEMORIES = (b"meta", b"references", b"vectors", b"memories")
 COUNTERS_KEY = b"counters"
 
 
@@ -43,18 +37,15 @@ class Change:
         revision: The bank's revision after it.
         added: The keys of the new references.
         removed: The keys of the references that are gone.
+        updated: The keys of the references that were there and have other metadata now.
         num_removed_by_source: How many went because their source no longer contains them.
     """
 
     revision: int
     added: tuple[bytes, ...] = ()
     removed: tuple[bytes, ...] = ()
+    updated: tuple[bytes, ...] = ()
     num_removed_by_source: Mapping[str, int] = field(default_factory=dict)
-
-
-def source_key(source: str) -> bytes:
-    """The key of a source, which may be longer than LMDB allows a key to be."""
-    return hashlib.sha256(source.encode()).digest()
 
 
 class Ledger:
@@ -68,6 +59,7 @@ class Ledger:
     Attributes:
         added: The keys of the references added so far.
         removed: The keys of the references removed so far.
+        updated: The keys of the references whose metadata were replaced so far.
     """
 
     def __init__(
@@ -79,8 +71,10 @@ class Ledger:
         self._num_sources = counters.num_sources
         self._memory_bytes = counters.memory_bytes
         self._num_memories = 0
+        self._is_reordered = False
         self.added: list[bytes] = []
         self.removed: list[bytes] = []
+        self.updated: list[bytes] = []
 
     def add(self, item: NewReference, now: int) -> None:
         """Store a reference, unless it is there; its memory also where only that is missing."""
@@ -95,6 +89,26 @@ class Ledger:
             self.added.append(key)
         if item.envelope is not None:
             self.add_memory(key, item.envelope)
+
+    def update(self, reference: Reference, now: int) -> None:
+        """Give a reference that is there these metadata; vector and memory do not depend on them.
+
+        A record that is damaged is written anew: its content is at hand.
+        """
+        key = reference.key
+        data = self._txn.get(key, db=self._db[REFERENCES])
+        if data is None:
+            return
+        try:
+            stored = Reference.from_bytes(key, data)
+            if stored.metadata == reference.metadata:
+                return
+            now = stored.create_time_ns
+        except CorruptDataError:
+            pass
+        record = replace(reference, create_time_ns=now).to_bytes()
+        self._txn.put(key, record, db=self._db[REFERENCES])
+        self.updated.append(key)
 
     def add_memory(self, key: bytes, envelope: bytes) -> None:
         """Store the memory of a reference that is there and has none."""
@@ -115,14 +129,23 @@ class Ledger:
         self._leave_source(data, key)
         self.removed.append(key)
 
+    def put_sources_in_order(self) -> None:
+        """Bring the sources of a bank from before to the keys that are used now."""
+        if self._txn.get(ORDERED_KEY, db=self._db[META]) is None:
+            self._num_sources = put_in_order(self._txn, self._db, REFERENCES)
+            self._txn.put(ORDERED_KEY, b"1", db=self._db[META])
+            self._is_reordered = True
+
     def close(self) -> Change:
         """Write the sums; nothing is written where nothing has changed."""
-        changed = self.added or self.removed or self._num_memories
+        changed = (
+            self.added or self.removed or self.updated or self._num_memories or self._is_reordered
+        )
         revision = self._before.revision + bool(changed)
         if changed:
             counters = Counters(revision, self._num_sources, self._memory_bytes)
             self._txn.put(COUNTERS_KEY, counters.to_bytes(COUNTERS_KEY), db=self._db[META])
-        return Change(revision, tuple(self.added), tuple(self.removed))
+        return Change(revision, tuple(self.added), tuple(self.removed), tuple(self.updated))
 
     def _enter_source(self, source: str, key: bytes) -> None:
         if not source:

@@ -17,7 +17,7 @@ from memory3.errors import CheckpointMismatchError
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.ledger import Change, NewReference
 from memory3_retriever.bank.names import resource_name
-from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Vectors
+from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference, Vectors
 from memory3_retriever.bank.store import BankStore
 from memory3_retriever.bank.verify import Problem, Report, verify_bank
 from memory3_retriever.indexes.base import Hit, Index
@@ -104,11 +104,14 @@ class LiveBank:
                 )
 
     def put(
-        self, new: Sequence[NewReference], keep_by_source: Mapping[str, set[bytes]] | None = None
+        self,
+        new: Sequence[NewReference],
+        keep_by_source: Mapping[str, set[bytes]] | None = None,
+        update: Iterable[Reference] = (),
     ) -> Change:
         """As ``BankStore.put``, and searchable."""
         with self._lock:
-            change = self.store.put(new, keep_by_source)
+            change = self.store.put(new, keep_by_source, update)
             vectors = {item.reference.key: item.vector for item in new}
             self._follow(change, vectors)
         return change
@@ -118,10 +121,12 @@ class LiveBank:
         with self._lock:
             self._index.revision = self.store.put_memories(envelopes)
 
-    def delete(self, keys: Iterable[bytes], source: str = "") -> tuple[Change, int]:
+    def delete(
+        self, keys: Iterable[bytes], source: str = "", exact_sources: Iterable[str] = ()
+    ) -> tuple[Change, int]:
         """As ``BankStore.delete``, and found no more."""
         with self._lock:
-            change, num_missing = self.store.delete(keys, source)
+            change, num_missing = self.store.delete(keys, source, exact_sources)
             self._follow(change, {})
         return change, num_missing
 

@@ -1,15 +1,18 @@
 """The truth of one bank: references, vectors and memories that change together.
 
 Five LMDB databases in one environment: ``meta`` (description and counters), ``references``,
-``vectors`` and ``memories`` (by the reference's key), ``sources`` (sha256 of a source → keys). A
-change is one transaction, so nothing is ever half-visible. It must not know indexes or caches.
+``vectors`` and ``memories`` (by the reference's key), ``sources`` (a source to the keys of its
+references). A change is one transaction, so nothing is ever half-visible. It must not know indexes
+or caches.
 """
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,10 @@ from memory3_retriever.bank.ledger import (
     MEMORIES,
     META,
     REFERENCES,
-    SOURCES,
     VECTORS,
     Change,
     Ledger,
     NewReference,
-    source_key,
 )
 from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.records import (
@@ -37,6 +38,7 @@ from memory3_retriever.bank.records import (
     Vectors,
     vector_from_bytes,
 )
+from memory3_retriever.bank.sources import ORDERED_KEY, SOURCES, SourceNames
 
 _DATABASES: tuple[tuple[bytes, dict[str, Any]], ...] = (
     (META, {}),
@@ -91,7 +93,7 @@ class BankStore:
             if info is not None:
                 self._describe(info)
             self.info = self._read_info()
-            self.counters()
+            self._put_sources_in_order()
         except BaseException:
             self.environment.close()
             raise
@@ -107,7 +109,10 @@ class BankStore:
             return self._statistics(txn)
 
     def put(
-        self, new: Sequence[NewReference], keep_by_source: Mapping[str, set[bytes]] | None = None
+        self,
+        new: Sequence[NewReference],
+        keep_by_source: Mapping[str, set[bytes]] | None = None,
+        update: Iterable[Reference] = (),
     ) -> Change:
         """Add what is new, and remove what a source no longer contains, in one transaction.
 
@@ -115,6 +120,7 @@ class BankStore:
             new: The references; those that are there already stay as they are, but take the
                 memory if they have none.
             keep_by_source: For each source to be replaced, the keys that it still contains.
+            update: References that take these metadata where they are there with others.
 
         Raises:
             StorageFullError: There is no room; nothing was changed.
@@ -126,12 +132,14 @@ class BankStore:
             # Removing first keeps the file from growing by pages that are given back at once.
             num_removed = {}
             for source, kept in (keep_by_source or {}).items():
-                doomed = self._keys_of(txn, source) - kept
+                doomed = self._names(txn).keys_of(source) - kept
                 num_removed[source] = len(doomed)
                 for key in sorted(doomed):
                     ledger.remove(key)
             for item in new:
                 ledger.add(item, now)
+            for reference in update:
+                ledger.update(reference, now)
             return replace(ledger.close(), num_removed_by_source=num_removed)
 
         return self.environment.write(change)
@@ -151,17 +159,26 @@ class BankStore:
 
         return self.environment.write(change).revision
 
-    def delete(self, keys: Iterable[bytes], source: str = "") -> tuple[Change, int]:
+    def delete(
+        self, keys: Iterable[bytes], source: str = "", exact_sources: Iterable[str] = ()
+    ) -> tuple[Change, int]:
         """Remove references with their vectors and memories, by key and by source.
+
+        Args:
+            keys: The keys.
+            source: A source, removed with all that is inside it; empty for none.
+            exact_sources: Sources of which only what they are exactly is removed.
 
         Returns:
             What was done, and how many of the keys did not exist.
         """
-        named = set(keys)
+        named, exact = set(keys), list(exact_sources)
 
         def change(txn: Transaction) -> tuple[Change, int]:
             ledger = Ledger(txn, self._db, self._counters(txn))
-            doomed = named | (self._keys_of(txn, source) if source else set())
+            names = self._names(txn)
+            doomed = named | (names.keys_within(source) if source else set())
+            doomed.update(*(names.keys_of(each) for each in exact))
             for key in sorted(doomed):
                 ledger.remove(key)
             return ledger.close(), len(named) - len(named & set(ledger.removed))
@@ -195,14 +212,20 @@ class BankStore:
         return {key: data for key, data in found.items() if data is not None}
 
     def page(self, after: bytes, limit: int, source: str = "") -> list[Reference]:
-        """The references after a key, in the order of keys, all or those of one source."""
+        """The references after a key, in the order of keys: all, or those within one source."""
         with self.environment.read() as txn:
             if source:
-                keys = sorted(key for key in self._keys_of(txn, source) if key > after)[:limit]
+                within = self._names(txn).keys_within(source)
+                keys = heapq.nsmallest(limit, (key for key in within if key > after))
                 rows = [(key, txn.get(key, db=self._db[REFERENCES])) for key in keys]
             else:
                 rows = _rows_after(txn, self._db[REFERENCES], after, limit)
         return [Reference.from_bytes(key, data) for key, data in rows if data is not None]
+
+    def sources(self, within: str, after: str, limit: int) -> list[str]:
+        """The sources after one of them, in the order of their keys: all, or those within one."""
+        with self.environment.read() as txn:
+            return [name for _, name in islice(self._names(txn).within(within, after), limit)]
 
     def vector_keys(self) -> set[bytes]:
         """The keys of all vectors."""
@@ -237,6 +260,20 @@ class BankStore:
             txn.put(_INFO_KEY, info.to_bytes(_INFO_KEY), db=self._db[META])
             if txn.get(COUNTERS_KEY, db=self._db[META]) is None:
                 txn.put(COUNTERS_KEY, Counters().to_bytes(COUNTERS_KEY), db=self._db[META])
+                txn.put(ORDERED_KEY, b"1", db=self._db[META])
+
+        self.environment.write(change)
+
+    def _put_sources_in_order(self) -> None:
+        with self.environment.read() as txn:
+            self._counters(txn)
+            if txn.get(ORDERED_KEY, db=self._db[META]) is not None:
+                return
+
+        def change(txn: Transaction) -> None:
+            ledger = Ledger(txn, self._db, self._counters(txn))
+            ledger.put_sources_in_order()
+            ledger.close()
 
         self.environment.write(change)
 
@@ -264,11 +301,8 @@ class BankStore:
     def _counters(self, txn: Transaction) -> Counters:
         return Counters.from_bytes(COUNTERS_KEY, txn.get(COUNTERS_KEY, b"", db=self._db[META]))
 
-    def _keys_of(self, txn: Transaction, source: str) -> set[bytes]:
-        with txn.cursor(self._db[SOURCES]) as cursor:
-            if not cursor.set_key(source_key(source)):
-                return set()
-            return set(cursor.iternext_dup())
+    def _names(self, txn: Transaction) -> SourceNames:
+        return SourceNames(txn, self._db[SOURCES], self._db[REFERENCES])
 
     def _present(self, database: bytes, keys: Iterable[bytes]) -> set[bytes]:
         with self.environment.read() as txn, txn.cursor(self._db[database]) as cursor:

@@ -92,7 +92,8 @@ class Adder:
             bank: Where to.
             documents: In place of one that was refused already, its error.
             limit: How long the encoder may take.
-            replace: Remove what the documents' sources no longer contain.
+            replace: Remove what the documents' sources no longer contain, and give what they still
+                contain the documents' metadata.
 
         Returns:
             In the order of the documents, what became of each; durable.
@@ -112,7 +113,9 @@ class Adder:
             whole = batch.without(group, failures)
             kept = {each.key for place in whole for each in batch.references(place)}
             change = bank.put(
-                [item for item in new if item.reference.key in kept], batch.keep_by_source(whole)
+                [item for item in new if item.reference.key in kept],
+                batch.keep_by_source(whole),
+                batch.updates(whole),
             )
             batch.settle(whole, change)
         self._count_documents(batch.outcomes)

@@ -89,18 +89,32 @@ class DocumentBatch:
         )
         return {source: self._keys_by_source[source] for source in sources}
 
+    def updates(self, group: Sequence[int]) -> list[Reference]:
+        """The references whose metadata are to be those of a group's documents.
+
+        Metadata are no part of a reference's identity, so one that is there may have other ones.
+        Where the group has a reference twice, the last document's are meant.
+        """
+        if not self._replace:
+            return []
+        references = (each for place in group for each in self.references(place))
+        return list({each.key: each for each in references if each.source}.values())
+
     def settle(self, group: Sequence[int], change: Change) -> None:
         """Note what a transaction did for the documents of a group."""
-        fresh = set(change.added)
+        fresh, changed = set(change.added), set(change.updated)
         num_removed = dict(change.num_removed_by_source)
         for place in group:
             references = self.references(place)
             keys = tuple(reference.key for reference in references)
             added = fresh & set(keys)
             fresh -= added
+            updated = (changed & set(keys)) - added
+            changed -= updated
             self.outcomes[place] = AddedDocument(
                 keys,
                 num_added=len(added),
                 num_existing=len(keys) - len(added),
+                num_updated=len(updated),
                 num_removed=num_removed.pop(references[0].source, 0),
             )

@@ -23,6 +23,7 @@ class AddedDocument:
     keys: tuple[bytes, ...]
     num_added: int
     num_existing: int
+    num_updated: int
     num_removed: int
 
 
