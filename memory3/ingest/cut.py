@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-# Below the wire's 3 MiB, so that a part with its metadata fits a request of its own.
-MAX_PART_BYTES: Final = 2**20
+# Far below the wire's 3 MiB. A part is durable as a whole or not at all, so this much is lost when
+# adding is broken off, and a progress bar stands still for as long: seconds on a small machine.
+MAX_PART_BYTES: Final = 128 * 2**10
 
 _HEADING: Final = re.compile(r"^(#{1,6})[ \t]+\S.*$", re.MULTILINE)
 # Where to cut, the best first: before a heading, after a paragraph, a line, a word.

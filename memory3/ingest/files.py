@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from memory3.ingest.decode import decode
 from memory3.ingest.records import BadRecord, Parsed, SkipError
 
 # Suffix to module; a parser is imported when the first file of its kind comes.
@@ -41,6 +42,9 @@ class FileOptions:
         path: The path of the file.
         text_field: The field of a record that holds its text; None finds one or takes all.
         title_field: The field of a record that holds its title; None finds one.
+
+    Attributes:
+        guessed_encoding: The encoding that the parser had to guess; empty if it did not.
     """
 
     def __init__(
@@ -49,11 +53,34 @@ class FileOptions:
         self.path = path
         self.text_field = text_field
         self.title_field = title_field
+        self.guessed_encoding = ""
 
     @property
     def fallback_title(self) -> str:
         """The file's name in words, for texts that have no title of their own."""
         return " ".join(self.path.stem.replace("_", " ").replace("-", " ").split())
+
+    def decode(self, data: bytes) -> str:
+        """The text in the file's bytes.
+
+        Raises:
+            SkipError: BINARY if the bytes are no text.
+        """
+        text, self.guessed_encoding = decode(data)
+        return text
+
+
+def is_known(path: Path) -> bool:
+    """Whether there is a parser for files of this ending."""
+    return path.suffix.lower() in _PARSERS
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file; 0 if that cannot be told."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def parse_file(options: FileOptions) -> Iterator[Parsed | BadRecord]:
@@ -69,6 +96,9 @@ def parse_file(options: FileOptions) -> Iterator[Parsed | BadRecord]:
         SkipError: The whole file cannot be used.
     """
     suffix = options.path.suffix.lower()
+    # A folder comes as a path of its own only where finding files could not look into it.
+    if os.path.isdir(options.path):
+        raise SkipError("UNREADABLE", "a folder that cannot be listed")
     if suffix not in _PARSERS:
         raise SkipError("UNKNOWN_SUFFIX", f"unknown suffix {suffix}" if suffix else "no suffix")
     parse = _load(_PARSERS[suffix])
@@ -94,8 +124,6 @@ def _load(name: str) -> Parser:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.is_dir():
-            raise SkipError("UNREADABLE", "a folder that cannot be listed")
         if not path.is_file():
             raise SkipError("UNREADABLE", "not a regular file")
         size = os.stat(path).st_size

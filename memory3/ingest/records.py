@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 SkipReason = Literal[
     "UNKNOWN_SUFFIX",
+    "BAD_NAME",
     "UNREADABLE",
     "BINARY",
     "EMPTY",
@@ -21,6 +22,11 @@ SkipReason = Literal[
     "REFUSED",
 ]
 """Why a file or a record of it was not added. REFUSED: by the retriever."""
+
+NOT_LOOKED_INTO: Final[frozenset[SkipReason]] = frozenset(
+    {"UNKNOWN_SUFFIX", "BAD_NAME", "UNREADABLE", "MISSING_PARSER"}
+)
+"""Reasons that say nothing of what is in the file now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,19 @@ class Skipped:
     source: str
     reason: SkipReason
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guessed:
+    """A file that was read in an encoding that nothing in it says.
+
+    Attributes:
+        source: The file's path as given.
+        encoding: What was guessed.
+    """
+
+    source: str
+    encoding: str
 
 
 class SkipError(Exception):

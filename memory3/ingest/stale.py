@@ -1,23 +1,23 @@
-"""Removes what a changed file no longer has: records and parts beyond its new end.
+"""Removes what a changed file no longer has: records, parts, or all of its text.
 
-The retriever replaces references source by source. A file that becomes many documents has many
-sources, and those that the new version does not write would stay; they are named by rule, so that
-they can be found without keeping a list of them anywhere.
+The retriever replaces references source by source. A file has many sources where it becomes many
+documents, and other ones when its kind changes, so what a new version does not write would stay:
+the bank is asked which sources it has of the file. It must not know how files are read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import count
 from typing import Final
 
 from memory3.client import Client
 
-# Numbers may have holes where records were blank; this many in a row are taken for the end.
-_MISSES_TO_END: Final = 16
+# Sources that one request may name.
+_MAX_SOURCES: Final = 1000
 
-_NUMBERED: Final = re.compile(r"(\w+)/(\d+)")
+# What ingestion itself puts behind a file's path. Anything else is somebody's own: a file, say,
+# whose name goes on with a #.
+_OWN: Final = re.compile(r"(?:#(?:part|row|line|item)/\d+)?")
 
 
 class Written:
@@ -25,53 +25,41 @@ class Written:
 
     Args:
         path: The file's path as given.
+
+    Attributes:
+        path: The same.
+        is_read: False if the file could not be looked into, so that nothing is known of what it
+            still has.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.is_read = True
+        self._sources: set[str] = set()
         self._num_parts = 0
-        self._kind = ""
-        self._last_number = 0
-        self._skipped: list[str] = []
-
-    @property
-    def has_records(self) -> bool:
-        """Whether the file holds numbered records."""
-        return bool(self._kind)
 
     def next_part(self) -> str:
         """The source of the file's next part; the first is the path itself."""
         self._num_parts += 1
-        return self.path if self._num_parts == 1 else f"{self.path}#part/{self._num_parts}"
+        source = self.path if self._num_parts == 1 else f"{self.path}#part/{self._num_parts}"
+        self._sources.add(source)
+        return source
 
     def record(self, name: str) -> str:
         """The source of a record named ``kind/number``."""
-        numbered = _NUMBERED.fullmatch(name)
-        if numbered is not None:
-            self._kind = numbered.group(1)
-            self._last_number = max(self._last_number, int(numbered.group(2)))
-        return f"{self.path}#{name}"
-
-    def skipped_record(self, name: str) -> str:
-        """The source that a skipped record would have; the path if it is the whole file."""
-        if not name:
-            return self.path
-        source = self.record(name)
-        self._skipped.append(source)
+        source = self.record_source(name)
+        self._sources.add(source)
         return source
 
-    def stale_sources(self) -> Iterator[tuple[str, bool]]:
-        """Sources that an earlier version may have left, each with whether a miss ends the search.
+    def record_source(self, name: str) -> str:
+        """The source that a record would have; the path if it is the whole file."""
+        return f"{self.path}#{name}" if name else self.path
 
-        Yields:
-            ``(source, ends)``: numbered sources beyond the end go on for ever.
-        """
-        for source in self._skipped:
-            yield source, False
-        kind = self._kind or "part"
-        last = self._last_number if self._kind else max(1, self._num_parts)
-        for number in count(last + 1):
-            yield f"{self.path}#{kind}/{number}", True
+    def is_stale(self, source: str) -> bool:
+        """Whether a source inside the file's is one of an earlier version only."""
+        if source in self._sources:
+            return False
+        return _OWN.fullmatch(source.removeprefix(self.path)) is not None
 
 
 def remove_stale(client: Client, bank: str, written: Written) -> int:
@@ -80,20 +68,18 @@ def remove_stale(client: Client, bank: str, written: Written) -> int:
     Args:
         client: Talks to the retriever.
         bank: The bank.
-        written: The sources of the new version, all durable.
+        written: The sources of the new version, all durable; nothing is removed of a file that
+            was not read.
 
     Returns:
         The number of references removed.
     """
+    if not written.is_read:
+        return 0
+    there = client.list_sources(bank, source=written.path, page_size=_MAX_SOURCES)
+    stale = [source for source in there if written.is_stale(source)]
     num_removed = 0
-    misses = 0
-    for source, ends in written.stale_sources():
-        if next(client.list_references(bank, source=source, page_size=1), None) is not None:
-            num_removed += client.delete_references(bank, source=source).num_deleted
-            misses = 0
-        elif ends:
-            misses += 1
-            # Parts have no holes; records may.
-            if misses >= (_MISSES_TO_END if written.has_records else 1):
-                break
+    for start in range(0, len(stale), _MAX_SOURCES):
+        some = stale[start : start + _MAX_SOURCES]
+        num_removed += client.delete_references(bank, exact_sources=some).num_deleted
     return num_removed

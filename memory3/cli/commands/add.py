@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-_SHOWN_SKIPS = 20
+_SHOWN_LINES = 20
 _EXIT_INTERRUPTED = 130
 
 
@@ -58,11 +59,16 @@ def add(
     replace: Annotated[
         bool,
         typer.Option(
-            "--replace/--keep-old", help="Remove what changed files no longer contain, or keep it."
+            "--replace/--keep-old",
+            help="Remove what changed files no longer contain and renew metadata, or keep both.",
         ),
     ] = True,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if anything was skipped.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit with 1 if anything was skipped; files of other types in folders are not.",
+        ),
     ] = False,
     retriever: RetrieverOption = None,
     timeout: Annotated[
@@ -72,13 +78,15 @@ def add(
 ) -> None:
     """Add files to a bank, which is made if there is none of that name.
 
-    Repeat it at any time: nothing is added twice, changed files replace theirs.
+    Repeat it at any time: nothing is added twice, and a changed file replaces what it said before,
+    to the last record. A file that is gone is forgotten with `memory3 ref delete --source PATH`.
     Ctrl-C leaves what is durable.
     """
     from memory3.cli.failures import tell
     from memory3.cli.output import print_json
     from memory3.client import Client
     from memory3.errors import Memory3Error
+    from memory3.ingest.files import size_of
     from memory3.ingest.find import Selection, find_files
     from memory3.ingest.ingest import Ingestion, IngestOptions
 
@@ -89,9 +97,10 @@ def add(
             fresh=_make_bank(client, bank),
             text_field=text_field,
             title_field=title_field,
+            named=frozenset(map(Path, paths)),
         )
         failure: Memory3Error | None = None
-        with _progress(len(files)) as on_progress:
+        with _progress(sum(map(size_of, files))) as on_progress:
             ingestion = Ingestion(client, bank, options, on_progress)
             try:
                 ingestion.run(files)
@@ -107,7 +116,8 @@ def add(
         raise typer.Exit(1)
     if report.interrupted:
         raise typer.Exit(_EXIT_INTERRUPTED)
-    if report.skipped and (strict or not report.num_documents):
+    nothing_added = bool(report.passed_over) and not report.num_documents
+    if nothing_added or (report.skipped and (strict or not report.num_documents)):
         raise typer.Exit(1)
 
 
@@ -128,51 +138,66 @@ def _make_bank(client: Client, bank: str) -> bool:
 
 
 @contextmanager
-def _progress(num_files: int) -> Iterator[ProgressCallback]:
+def _progress(num_bytes: int) -> Iterator[ProgressCallback]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("files"),
+        TextColumn("adding"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn(),
         TextColumn("{task.fields[references]} references"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("files", total=num_files, references=0)
+        task = progress.add_task("adding", total=num_bytes, references=0)
 
         def on_progress(report: IngestReport) -> None:
-            whole = {skip.source for skip in report.skipped if "#" not in skip.source}
             references = report.num_added + report.num_existing
-            done = min(num_files, report.num_files + len(whole))
+            # A file may have grown since the sizes were added up.
+            done = min(num_bytes, report.num_bytes)
             progress.update(task, completed=done, references=references)
 
         yield on_progress
 
 
 def _print_report(report: IngestReport, num_files: int) -> None:
-    from memory3.ingest.files import SUFFIXES
-
     if report.interrupted:
         print(f"interrupted after {report.num_files} of {num_files} files; this much is durable:")
+    updated = f" ({report.num_updated} with new metadata)" if report.num_updated else ""
     print(
-        f"{report.num_added} references added, {report.num_existing} there already, "
+        f"{report.num_added} references added, {report.num_existing} there already{updated}, "
         f"{report.num_removed} removed, from {report.num_documents} documents "
         f"in {report.num_files} files (bank {report.bank})"
     )
-    if not report.skipped:
-        return
+    if report.passed_over:
+        endings = sorted(report.passed_over.items(), key=lambda item: (-item[1], item[0]))
+        listed = ", ".join(f"{number} {ending or 'without ending'}" for ending, number in endings)
+        print(f"passed over, of other types: {listed}", file=sys.stderr)
+    if report.guessed:
+        print(f"encoding guessed, see if they read right: {len(report.guessed)}", file=sys.stderr)
+        _print_some([f"{each.source}: {each.encoding}" for each in report.guessed])
+    _print_skipped(report)
+
+
+def _print_skipped(report: IngestReport) -> None:
+    from memory3.ingest.files import SUFFIXES
+
     counts = Counter(skip.reason for skip in report.skipped)
-    totals = ", ".join(f"{number} {reason}" for reason, number in counts.most_common())
-    print(f"skipped {len(report.skipped)}: {totals}", file=sys.stderr)
-    if "UNKNOWN_SUFFIX" in counts:
+    if counts:
+        totals = ", ".join(f"{number} {reason}" for reason, number in counts.most_common())
+        print(f"skipped {len(report.skipped)}: {totals}", file=sys.stderr)
+        _print_some([f"{skip.source}: {skip.message}" for skip in report.skipped])
+    if "UNKNOWN_SUFFIX" in counts or (report.passed_over and not report.num_documents):
         print(f"  known suffixes: {' '.join(SUFFIXES)}", file=sys.stderr)
-    for skip in report.skipped[:_SHOWN_SKIPS]:
-        print(f"  {skip.source}: {skip.message}", file=sys.stderr)
-    if len(report.skipped) > _SHOWN_SKIPS:
-        more = len(report.skipped) - _SHOWN_SKIPS
+
+
+def _print_some(lines: list[str]) -> None:
+    for line in lines[:_SHOWN_LINES]:
+        print(f"  {line}", file=sys.stderr)
+    if len(lines) > _SHOWN_LINES:
+        more = len(lines) - _SHOWN_LINES
         print(f"  and {more} more: see them all with --output json", file=sys.stderr)

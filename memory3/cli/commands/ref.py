@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 def list_(
     bank: BankOption = DEFAULT_BANK,
-    source: Annotated[str, typer.Option(help="Only of this source.")] = "",
+    source: Annotated[str, typer.Option(help="Only of this source and what is inside it.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="The most references; 0 for all.")] = 100,
     retriever: RetrieverOption = None,
     timeout: TimeoutOption = None,
@@ -60,6 +60,30 @@ def list_(
             for ref in references
         ),
     )
+
+
+@app.command(
+    epilog=examples("memory3 ref sources", "memory3 ref sources -b people --source docs/ -o json")
+)
+def sources(
+    bank: BankOption = DEFAULT_BANK,
+    source: Annotated[str, typer.Option(help="Only this source and what is inside it.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="The most sources; 0 for all.")] = 100,
+    retriever: RetrieverOption = None,
+    timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List the sources of references: files, their records and parts, and names of your own."""
+    from memory3.cli.output import print_json, print_table
+    from memory3.client import Client
+
+    with Client(retriever=retriever, timeout=timeout) as client:
+        listed = client.list_sources(bank, source=source, page_size=min(limit, 1000) or 1000)
+        found = list(islice(listed, limit or None))
+    if output is Output.JSON:
+        print_json(found)
+        return
+    print_table(["source"], ([each] for each in found))
 
 
 @app.command(epilog=examples("memory3 ref get 0123456789abcdef0123456789abcdef"))
@@ -137,7 +161,8 @@ def add(
 @app.command(
     epilog=examples(
         "memory3 ref delete 0123456789abcdef0123456789abcdef",
-        "memory3 ref delete --source docs/old.md",
+        "memory3 ref delete --source people.csv",
+        "memory3 ref delete --source docs/",
     )
 )
 def delete(
@@ -145,14 +170,23 @@ def delete(
         list[str] | None, typer.Argument(metavar="ID", help="The ids to remove.")
     ] = None,
     bank: BankOption = DEFAULT_BANK,
-    source: Annotated[str, typer.Option(help="Remove every reference of this source.")] = "",
+    source: Annotated[
+        str, typer.Option(help="Remove this source: a file, or a folder with its / at the end.")
+    ] = "",
     retriever: RetrieverOption = None,
     timeout: TimeoutOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Remove references by id or by source, with their memories."""
+    """Remove references by id or by source, with their memories.
+
+    A file takes its records and parts with it (`people.csv#row/3`), a folder all that is below it.
+    Sources are as `memory3 add` was given them; `memory3 ref sources` lists them.
+    Exits with 1 if nothing was there to remove.
+    """
+    from memory3.cli.failures import tell
     from memory3.cli.output import emit
     from memory3.client import Client
+    from memory3.errors import NotFoundError
 
     if not ids and not source:
         raise typer.BadParameter("say what to remove: ids, or --source")
@@ -160,3 +194,11 @@ def delete(
         deletion = client.delete_references(bank, ids or [], source=source)
     facts = {"deleted": deletion.num_deleted, "missing": deletion.num_missing}
     emit(output, deletion, facts)
+    if not deletion.num_deleted:
+        what = f"source {source!r}" if source else "reference of these ids"
+        remedy = "list what is there with `memory3 ref sources`"
+        if source and not source.endswith("/"):
+            remedy += "; a folder is named with / at its end"
+        field = "--source" if source else "ID"
+        tell(NotFoundError(f"there is no {what} in {bank!r}", field=field, remedy=remedy))
+        raise typer.Exit(1)

@@ -6,9 +6,9 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
-from memory3.ingest.decode import decode
 from memory3.ingest.files import FileOptions
 from memory3.ingest.parsers.fields import record
 from memory3.ingest.records import BadRecord, Parsed, SkipError
@@ -17,26 +17,41 @@ from memory3.ingest.records import BadRecord, Parsed, SkipError
 _DELIMITERS: Final = ",;\t|"
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _MAX_FIELD_CHARACTERS: Final = 3 * 2**20
+# A line behind the last, which decoded text cannot have: csv says nothing of a quote that is still
+# open at the end, but this then comes as the end of a field instead of as a row.
+_END: Final = "\0"
 
 
 def parse(data: bytes, options: FileOptions) -> Iterator[Parsed | BadRecord]:
     """One text for each row after the header, named ``row/N`` from 1."""
-    text = decode(data)
+    text = options.decode(data)
     delimiter = "\t" if options.path.suffix.lower() == ".tsv" else _delimiter(text)
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
+    rows = csv.reader(
+        chain(io.StringIO(text, newline=""), [_END]), delimiter=delimiter, strict=False
+    )
     header: list[str] | None = None
     number = 0
     while True:
+        first_line = rows.line_num + 1
         try:
-            row = next(rows, None)
+            row = next(rows)
         except csv.Error as error:
             if header is None:
                 raise SkipError("MALFORMED", f"bad CSV at line {rows.line_num}: {error}") from error
             number += 1
             yield BadRecord(f"row/{number}", f"bad CSV at line {rows.line_num}: {error}")
             continue
-        if row is None:
+        if row == [_END]:
+            return
+        if row and row[-1].endswith(_END):
+            message = (
+                f"a quote of the row at line {first_line} is never closed and takes in "
+                f"everything after it, to line {rows.line_num - 1}"
+            )
+            if header is None:
+                raise SkipError("MALFORMED", message)
+            yield BadRecord(f"row/{number + 1}", message)
             return
         if not any(cell.strip() for cell in row):
             continue

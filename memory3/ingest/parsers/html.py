@@ -10,7 +10,6 @@ from typing import Final
 from bs4 import BeautifulSoup
 from bs4.element import NavigableString, PreformattedString, Tag
 
-from memory3.ingest.decode import decode
 from memory3.ingest.files import FileOptions
 from memory3.ingest.records import Parsed, SkipError
 from memory3.ingest.writer import TextWriter
@@ -31,7 +30,7 @@ _DECLARED: Final = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([A-Za-z0-
 
 def parse(data: bytes, options: FileOptions) -> Iterator[Parsed]:
     """The visible text with headings as ``#`` lines; the title from ``<title>`` or a heading."""
-    soup = _soup(_markup(data))
+    soup = _soup(_markup(data, options))
     title = soup.title.get_text(" ", strip=True) if soup.title is not None else ""
     root = soup.find("main") or soup.body or soup
     writer = TextWriter()
@@ -46,14 +45,14 @@ def text_of(fragment: str) -> str:
     return " ".join(writer.text().lstrip("# ").split())
 
 
-def _markup(data: bytes) -> str:
+def _markup(data: bytes, options: FileOptions) -> str:
     declared = _DECLARED.search(data[:2048])
     if declared is not None and b"\0" not in data:
         try:
             return data.decode(declared.group(1).decode("ascii")).replace("\r\n", "\n")
         except (LookupError, UnicodeDecodeError):
             pass  # Many pages declare what they are not; the bytes decide then.
-    return decode(data)
+    return options.decode(data)
 
 
 def _soup(markup: str) -> BeautifulSoup:

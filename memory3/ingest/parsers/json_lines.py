@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from memory3.ingest.decode import decode
 from memory3.ingest.files import FileOptions
 from memory3.ingest.parsers.json_records import value
 from memory3.ingest.records import BadRecord, Parsed
@@ -13,7 +12,7 @@ from memory3.ingest.records import BadRecord, Parsed
 
 def parse(data: bytes, options: FileOptions) -> Iterator[Parsed | BadRecord]:
     """One text for each line that is not blank, named ``line/N`` from 1."""
-    for number, line in enumerate(decode(data).split("\n"), 1):
+    for number, line in enumerate(options.decode(data).split("\n"), 1):
         if not line.strip():
             continue
         name = f"line/{number}"

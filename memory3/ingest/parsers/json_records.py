@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from memory3.ingest.decode import decode
 from memory3.ingest.files import FileOptions
 from memory3.ingest.parsers.fields import record
 from memory3.ingest.records import BadRecord, Parsed, SkipError
@@ -14,7 +13,7 @@ from memory3.ingest.records import BadRecord, Parsed, SkipError
 
 def parse(data: bytes, options: FileOptions) -> Iterator[Parsed | BadRecord]:
     """One text for each record, named ``item/N`` from 1; a single record is the whole file."""
-    text = decode(data)
+    text = options.decode(data)
     if not text.strip():
         return
     content = _loaded(text)

@@ -9,7 +9,6 @@ from typing import Final
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from memory3.ingest.decode import decode
 from memory3.ingest.files import FileOptions
 from memory3.ingest.parsers.html import text_of
 from memory3.ingest.records import Parsed
@@ -21,7 +20,7 @@ _FRONT_TITLE: Final = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 
 def parse(data: bytes, options: FileOptions) -> Iterator[Parsed]:
     """The text with headings as ``#`` lines; the title from front matter or the first heading."""
-    text = decode(data)
+    text = options.decode(data)
     title = ""
     front = _FRONT_MATTER.match(text)
     if front is not None:

@@ -10,7 +10,6 @@ from docutils import nodes
 from docutils.core import publish_doctree
 from docutils.utils import SystemMessage
 
-from memory3.ingest.decode import decode
 from memory3.ingest.files import FileOptions
 from memory3.ingest.records import Parsed, SkipError
 from memory3.ingest.writer import TextWriter
@@ -42,7 +41,7 @@ _PROSE_ARGUMENT: Final = re.compile(r"version\w+|deprecated|seealso|todo|rubric"
 
 def parse(data: bytes, options: FileOptions) -> Iterator[Parsed]:
     """The text with headings as ``#`` lines; the title is the document's."""
-    source = decode(data)
+    source = options.decode(data)
     try:
         tree = publish_doctree(source, settings_overrides=_SETTINGS)
     except (SystemMessage, RecursionError, ValueError, AttributeError) as error:

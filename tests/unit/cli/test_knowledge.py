@@ -20,7 +20,7 @@ def test_folder_becomes_references_that_are_found(serving: Run, tmp_path: Path) 
     first = serving("add", "docs")
     assert first.code == 0
     assert first.out.startswith("3 references added, 0 there already, 0 removed")
-    assert "docs/image.png: unknown suffix .png" in first.err
+    assert first.err == "passed over, of other types: 1 .png\n"
     found = serving("search", "Ada lives in Turin", "-k", "1")
     assert found.out.split("\n")[0] == "score\tsource\theading\ttext"
     assert found.rows[0][:4] == ["1.000", "docs/ada.md", "", "Ada lives in Turin."]
@@ -36,6 +36,54 @@ def test_add_reports_as_json(serving: Run, tmp_path: Path) -> None:
     assert [skip["source"] for skip in report["skipped"]] == ["a.jsonl#line/2"]
 
 
+def test_a_file_is_forgotten_with_its_records(serving: Run, tmp_path: Path) -> None:
+    """Deleting by source leaves nothing of a file or a folder, and fails where nothing was."""
+    write(tmp_path / "p.csv", "text\nElsa plays the cello.\nBob sails.\n")
+    write(tmp_path / "p.csv.txt", "Cy swims.")
+    write(tmp_path / "docs/sub/a.md", "Di draws.")
+    write(tmp_path / "docs2/b.md", "Ed dives.")
+    serving("add", "p.csv", "p.csv.txt", "docs", "docs2")
+    assert len(serving("ref", "list", "--source", "p.csv").rows) == 2
+    deleted = serving("ref", "delete", "--source", "p.csv", "-o", "json")
+    assert (deleted.code, deleted.json) == (0, {"num_deleted": 2, "num_missing": 0})
+    assert "cello" not in serving("search", "Elsa plays the cello", "-k", "9").out
+    assert serving("ref", "delete", "--source", "docs/").code == 0
+    assert serving("ref", "sources").rows == [["docs2/b.md"], ["p.csv.txt"]]
+    assert serving("ref", "sources", "--source", "docs2/", "-o", "json").json == ["docs2/b.md"]
+    again = serving("ref", "delete", "--source", "p.csv", "-o", "json")
+    assert (again.code, again.json["num_deleted"]) == (1, 0)
+    assert "error: --source: there is no source 'p.csv' in 'default'" in again.err
+    assert "memory3 ref sources" in again.err
+    unknown = serving("ref", "delete", "f" * 32)
+    assert (unknown.code, "no reference of these ids" in unknown.err) == (1, True)
+
+
+def test_add_tells_what_deserves_a_look(serving: Run, tmp_path: Path) -> None:
+    """Guessed encodings, new metadata and names that cannot be kept, for people and programs."""
+    write(tmp_path / "a.txt", "Café à la crème".encode("latin-1"))
+    write(tmp_path / "b.jsonl", '{"text": "one", "year": 1}\n')
+    write(Path(f"{tmp_path}/c\udcff.txt"), "two")
+    first = serving("add", ".")
+    assert first.code == 0
+    assert "encoding guessed, see if they read right: 1\n  a.txt: cp1252\n" in first.err
+    assert "skipped 1: 1 BAD_NAME\n  c\\xff.txt: its name is not UTF-8" in first.err
+    write(tmp_path / "b.jsonl", '{"text": "one", "year": 2}\n')
+    assert "2 there already (1 with new metadata), 0 removed" in serving("add", ".").out
+    report = serving("add", ".", "-o", "json").json
+    assert report["guessed"] == [{"source": "a.txt", "encoding": "cp1252"}]
+    assert (report["passed_over"], report["num_updated"]) == ({}, 0)
+
+
+def test_a_folder_of_other_types_is_a_failure(serving: Run, tmp_path: Path) -> None:
+    """Nothing could be read: the exit code says so, and the types that can be are told."""
+    write(tmp_path / "code/a.py", "x = 1")
+    result = serving("add", "code")
+    assert result.code == 1
+    assert result.err.startswith("passed over, of other types: 1 .py\n  known suffixes: .txt")
+    write(tmp_path / "code/b.txt", "text")
+    assert serving("add", "code", "--strict").code == 0
+
+
 def test_add_fails_if_nothing_could_be_added(serving: Run, tmp_path: Path) -> None:
     """All skipped is a failure; some skipped is one only when strict."""
     write(tmp_path / "a.png", b"\x89PNG\x00")
@@ -47,8 +95,8 @@ def test_add_fails_if_nothing_could_be_added(serving: Run, tmp_path: Path) -> No
 
 def test_add_tells_what_is_durable_when_the_services_fail(serving: Run, tmp_path: Path) -> None:
     """The report comes before the error."""
-    write(tmp_path / "a.txt", "fine " + "x" * 2**18)
-    write(tmp_path / "b.txt", "disk-full")
+    write(tmp_path / "a.txt", "fine " + "x" * 120_000)
+    write(tmp_path / "b.txt", "disk-full" + "x" * 120_000)
     result = serving("add", "a.txt", "b.txt")
     assert result.code == 1
     assert result.out.startswith("1 references added")

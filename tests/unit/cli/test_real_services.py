@@ -75,6 +75,21 @@ def test_changed_file_leaves_nothing_behind(talking: Run, tmp_path: Path) -> Non
     assert [reference["source"] for reference in listed] == ["a.csv#row/1"]
 
 
+def test_a_file_is_forgotten(talking: Run, tmp_path: Path) -> None:
+    """Deleting a file by its name leaves no row of it; before that, new fields reach its rows."""
+    write(tmp_path / "p.csv", "text,year\nElsa plays the cello.,1\nBob sails.,1\n")
+    write(tmp_path / "p.csv.txt", "Elsa plays chess.")
+    talking("add", "p.csv", "p.csv.txt", "-b", "forgetting")
+    write(tmp_path / "p.csv", "text,year\nElsa plays the cello.,2\nBob sails.,1\n")
+    report = talking("add", "p.csv", "-b", "forgetting", "-o", "json").json
+    assert (report["num_existing"], report["num_updated"], report["num_removed"]) == (2, 1, 0)
+    assert talking("ref", "delete", "--source", "p.csv", "-b", "forgetting").code == 0
+    found = talking("search", "Elsa plays the cello", "-b", "forgetting", "-o", "json").json
+    assert [hit["reference"]["source"] for hit in found] == ["p.csv.txt"]
+    assert talking("ref", "delete", "--source", "p.csv", "-b", "forgetting").code == 1
+    assert talking("bank", "verify", "forgetting").code == 0
+
+
 def test_bank_is_copied_and_verified(talking: Run, tmp_path: Path) -> None:
     """Snapshot and restore give the same references; verify finds no problem."""
     write(tmp_path / "a.txt", "one\n\ntwo")

@@ -316,19 +316,66 @@ def test_unreadable_files_have_their_reason(tmp_path: Path) -> None:
 def test_text_is_read_in_its_encoding(encoding: str) -> None:
     """Byte order marks, UTF-8 and older encodings give the same text."""
     text = "Die Größe der Häuser überraschte die Gäste; später aßen sie Brötchen für drei Euro.\n"
-    assert decode((text * 5).encode(encoding)) == text * 5
+    assert decode((text * 5).encode(encoding)).text == text * 5
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Café à la crème", "latin-1"),
+        ("Zoë", "latin-1"),
+        ("He said “hello” – it’s fine… costs 5 €", "cp1252"),
+        ("El niño comió jamón; ¿cuándo vendrá?", "latin-1"),
+        ("Åsa åkte till Malmö för att köpa ett äpple på torget", "latin-1"),
+        ("Þetta er íslenska og það er gott að læra hana", "latin-1"),
+        (
+            "Анна родилась в Москве и работает врачом в городской больнице. Она любит музыку.",
+            "cp1251",
+        ),
+        (
+            "Анна родилась в Москве и работает врачом в городской больнице. Она любит музыку.",
+            "koi8-r",
+        ),
+        ("Příliš žluťoučký kůň úpěl ďábelské ódy. Dcera šla do školy.", "cp1250"),
+        ("Η Άννα γεννήθηκε στην Αθήνα και εργάζεται ως γιατρός στο νοσοκομείο.", "cp1253"),
+        ("東京で生まれたアンナは病院で働いています。音楽が好きです。", "shift_jis"),
+        ("安娜出生在北京,她在医院工作,喜欢音乐和旅行。", "gb18030"),
+    ],
+)
+def test_encodings_are_guessed_and_told(text: str, encoding: str) -> None:
+    """Short western texts are not taken for eastern ones, nor the other way round."""
+    decoded = decode(text.encode(encoding))
+    assert decoded.text == text
+    assert decoded.guessed
+    assert decode(text.encode()).guessed == ""
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_quote_that_stays_open_is_told(tmp_path: Path, end: str) -> None:
+    """The row that takes in the rest of the file is bad; those before it are fine."""
+    content = f'name,text\nAda,"sings, ""well"""\nBob,"sails\nCy,swims\nDi,draws{end}'
+    fine, bad = parsed(write(tmp_path / "a.csv", content))
+    assert isinstance(fine, Parsed)
+    assert fine.text == 'sings, "well"'
+    assert isinstance(bad, BadRecord)
+    assert (bad.record, bad.reason) == ("row/2", "MALFORMED")
+    assert "line 3" in bad.message
+    assert "line 5" in bad.message
+    with pytest.raises(SkipError) as caught:
+        parsed(write(tmp_path / "b.csv", f'"name,text\nAda,sings{end}'))
+    assert "line 1 is never closed" in caught.value.message
 
 
 def test_line_ends_become_newlines() -> None:
     """Files of every system read alike."""
-    assert decode(b"a\r\nb\rc\n") == "a\nb\nc\n"
+    assert decode(b"a\r\nb\rc\n").text == "a\nb\nc\n"
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1))
 def test_any_text_survives_decoding(text: str) -> None:
     """Text without control characters comes back as it was."""
-    assert decode(text.encode()) == text.removeprefix("\ufeff")
+    assert decode(text.encode()).text == text.removeprefix("\ufeff")
 
 
 @settings(max_examples=150, deadline=None)
