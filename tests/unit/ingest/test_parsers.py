@@ -319,6 +319,9 @@ def test_text_is_read_in_its_encoding(encoding: str) -> None:
     assert decode((text * 5).encode(encoding)).text == text * 5
 
 
+RUSSIAN = "Анна родилась в Москве и работает врачом в городской больнице. Она любит музыку."
+
+
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [
@@ -329,11 +332,11 @@ def test_text_is_read_in_its_encoding(encoding: str) -> None:
         ("Åsa åkte till Malmö för att köpa ett äpple på torget", "latin-1"),
         ("Þetta er íslenska og það er gott að læra hana", "latin-1"),
         (
-            "Анна родилась в Москве и работает врачом в городской больнице. Она любит музыку.",
+            RUSSIAN,
             "cp1251",
         ),
         (
-            "Анна родилась в Москве и работает врачом в городской больнице. Она любит музыку.",
+            RUSSIAN,
             "koi8-r",
         ),
         ("Příliš žluťoučký kůň úpěl ďábelské ódy. Dcera šla do školy.", "cp1250"),
