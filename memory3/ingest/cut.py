@@ -11,7 +11,7 @@ from typing import Final
 
 # Far below the wire's 3 MiB. A part is durable as a whole or not at all, so this much is lost when
 # adding is broken off, and a progress bar stands still for as long: seconds on a small machine.
-MAX_PART_BYTES: Final = 128 * 2**10
+MAX_PART_BYTES: Final = 64 * 2**10
 
 _HEADING: Final = re.compile(r"^(#{1,6})[ \t]+\S.*$", re.MULTILINE)
 # Where to cut, the best first: before a heading, after a paragraph, a line, a word.

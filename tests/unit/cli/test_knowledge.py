@@ -95,8 +95,8 @@ def test_add_fails_if_nothing_could_be_added(serving: Run, tmp_path: Path) -> No
 
 def test_add_tells_what_is_durable_when_the_services_fail(serving: Run, tmp_path: Path) -> None:
     """The report comes before the error."""
-    write(tmp_path / "a.txt", "fine " + "x" * 120_000)
-    write(tmp_path / "b.txt", "disk-full" + "x" * 120_000)
+    write(tmp_path / "a.txt", "fine " + "x" * 60_000)
+    write(tmp_path / "b.txt", "disk-full" + "x" * 60_000)
     result = serving("add", "a.txt", "b.txt")
     assert result.code == 1
     assert result.out.startswith("1 references added")

@@ -152,7 +152,7 @@ def test_interruption_reports_what_is_durable(
     folder: Path, client: Client, services: Services
 ) -> None:
     """After Ctrl-C the report counts what is in the bank, and a repetition adds the rest."""
-    files = [write(folder / f"{n:03}.txt", f"text {n} " + "x" * 2**16) for n in range(20)]
+    files = [write(folder / f"{n:03}.txt", f"text {n} " + "x" * 2**15) for n in range(20)]
     relative = [path.relative_to(folder) for path in files]
     report = Ingestion(client, "docs").run(Interrupting(relative, after=12))
     assert report.interrupted
@@ -167,8 +167,8 @@ def test_interruption_reports_what_is_durable(
 def test_failure_leaves_a_report_of_what_is_durable(folder: Path, client: Client) -> None:
     """The error of the services comes out; the report says how far it came."""
     for number in range(6):
-        write(folder / f"{number}.txt", f"text {number} " + "x" * 2**16)
-    write(folder / "5.txt", "disk-full " + "x" * 2**16)
+        write(folder / f"{number}.txt", f"text {number} " + "x" * 2**15)
+    write(folder / "5.txt", "disk-full " + "x" * 2**15)
     ingestion = Ingestion(client, "docs")
     with pytest.raises(StorageFullError):
         ingestion.run(list(find_files(["."])))
