@@ -26,8 +26,13 @@ def main() -> None:
         for name, value in figures[part].items():
             table.add_row(f"{part}: {name.replace('_', ' ')}", f"{value:,.2f}")
     table.add_row("bytes: text of a reference", f"{figures['bytes']['text']:,}")
-    for codec in ("raw", "int8"):
-        table.add_row(f"bytes: {codec} envelope", f"{figures['bytes'][codec]['envelope']:,}")
+    for model, parts in figures["codecs"].items():
+        for codec, size in parts.pop("bytes").items():
+            table.add_row(f"{model}: bytes of a memory, {codec}", f"{size:,}")
+        for part, values in parts.items():
+            for name, value in values.items():
+                what = f"{part} {name}".replace("_", " ")
+                table.add_row(f"{model}: {what}", f"{value:,.2f}")
     Console().print(table)
 
 

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.codecs import measure_codecs
 from benchmarks.timing import seconds_side_by_side
 from memory3 import plugins
 from memory3.checkpoint import Checkpoint
+from memory3.codecs.loading import load_codec
+from memory3.errors import CheckpointError
 from memory3.memory.tensors import MemoryTensors
 from memory3.memory.writer import MemoryWriter, to_envelope
 from memory3.model.cache import SlotCache
-from memory3.model.config import PRESETS
 from memory3.model.transformer import Transformer
 from memory3.people import biography, prompt, sample_people
 
@@ -47,21 +49,21 @@ def measure(path: Path) -> dict[str, Any]:
         "write": _write(model, checkpoint, references),
         "first_token": _first_token(model, references[:5], memories[:5], question),
         "decode": _decode(model, memories[:5], question),
+        "codecs": measure_codecs(checkpoint.config),
     }
 
 
 def _bytes(checkpoint: Checkpoint, memory: MemoryTensors, text: str) -> dict[str, Any]:
-    """Bytes of one reference: by the formula, as measured, and for the paper's model."""
+    """Bytes of one reference: by the formula and as measured."""
     sizes: dict[str, Any] = {"text": len(text.encode())}
-    shapes = {
-        checkpoint.config.name: checkpoint.config.memory_shape,
-        "memory3-2b": PRESETS["memory3-2b"].memory_shape,
-    }
     for name in plugins.names("codecs"):
-        codec = plugins.load("codecs", name)()
+        try:
+            codec = load_codec(name, checkpoint.codec_file)
+        except CheckpointError:  # what it needs was not trained for this checkpoint
+            continue
         sizes[name] = {
             "envelope": len(to_envelope(memory, codec, checkpoint.digest)),
-            "payload": {model: codec.payload_bytes(shape) for model, shape in shapes.items()},
+            "payload": codec.payload_bytes(checkpoint.config.memory_shape),
         }
     sizes["formula"] = "2 bytes × memory layers × 2 × KV heads × tokens kept × head dim"
     sizes["formula_gives"] = 2 * math.prod(checkpoint.config.memory_shape)

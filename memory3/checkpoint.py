@@ -4,6 +4,7 @@
     model.safetensors   weights
     tokenizer.json      Hugging Face tokenizers
     embedder/           files of the embedder
+    codec.safetensors   codebooks of the quantiser, where one was trained
     manifest.json       format version, sha256 of every file, digest, provenance, scores
 
 Every bank, memory and cache key carries the digest, so memories of two checkpoints never mix.
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
+from memory3.codecs.codebook_shapes import check_codebook_shapes
 from memory3.errors import (
     CheckpointFormatError,
     CheckpointMissingFileError,
@@ -32,6 +34,7 @@ from memory3.errors import (
     InvalidArgumentError,
 )
 from memory3.manifest import (
+    CODEC,
     CONFIG,
     EMBEDDER,
     MANIFEST,
@@ -76,13 +79,14 @@ class Checkpoint:
 
         Args:
             path: The directory.
-            verify: Also hash every file and compare the weights' shapes with the configuration.
+            verify: Also hash every file and compare the shapes of weights and codebooks with the
+                configuration.
 
         Raises:
             CheckpointMissingFileError: The directory or a file is not there.
             CheckpointFormatError: A file is not what its name says, or should not be there.
             CheckpointDigestError: A file is not the one the manifest was made for.
-            CheckpointShapeError: A weight is missing, surplus or of another shape.
+            CheckpointShapeError: A weight or codebook is missing, surplus or of another shape.
         """
         path = Path(path)
         if not path.is_dir():
@@ -103,6 +107,9 @@ class Checkpoint:
         checkpoint = cls(path, config, manifest)
         if verify:
             checkpoint._verify_shapes()
+            if checkpoint.codec_file is not None:
+                shapes = _stored_shapes(checkpoint.codec_file)
+                check_codebook_shapes(shapes, checkpoint.config.memory_shape)
         return checkpoint
 
     @property
@@ -114,6 +121,11 @@ class Checkpoint:
     def embedder_dir(self) -> Path:
         """The folder of the embedder's files."""
         return self.path / EMBEDDER
+
+    @property
+    def codec_file(self) -> Path | None:
+        """The quantiser's codebooks; None where none was trained."""
+        return self.path / CODEC if CODEC in self.manifest.files else None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -216,6 +228,7 @@ def save_checkpoint(
     embedder_files: Mapping[str, bytes],
     provenance: Mapping[str, Any],
     scores: Mapping[str, Any],
+    codec: bytes | None = None,
 ) -> Checkpoint:
     """Write a checkpoint beside its place, then move it there whole.
 
@@ -228,10 +241,11 @@ def save_checkpoint(
         embedder_files: What goes into `embedder/`, by name.
         provenance: Where the weights come from, for the manifest.
         scores: Evaluation scores, for the manifest.
+        codec: Content of `codec.safetensors`; None for a checkpoint without codebooks.
 
     Raises:
         InvalidArgumentError: The place is taken by something that is no checkpoint.
-        CheckpointShapeError: The weights do not fit the configuration.
+        CheckpointShapeError: The weights or codebooks do not fit the configuration.
     """
     from safetensors.torch import save_file
 
@@ -257,6 +271,8 @@ def save_checkpoint(
         shutil.copymode(staged / CONFIG, staged / WEIGHTS)
         for name, data in embedder_files.items():
             (staged / EMBEDDER / name).write_bytes(data)
+        if codec is not None:
+            (staged / CODEC).write_bytes(codec)
         files = {
             item.relative_to(staged).as_posix(): sha256_of(item)
             for item in sorted(staged.rglob("*"))
@@ -281,22 +297,18 @@ def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 part = tensors.get_slice(name)
                 if part.get_dtype() not in _WEIGHT_DTYPES:
                     raise CheckpointShapeError(
-                        f"weights of type {part.get_dtype()} cannot be used",
-                        field=f"{WEIGHTS}:{name}",
+                        f"tensors of type {part.get_dtype()} cannot be used",
+                        field=f"{path.name}:{name}",
                         remedy=f"store them as one of {', '.join(_WEIGHT_DTYPES)}",
                     )
                 shapes[name] = tuple(part.get_shape())
     except SafetensorError as error:
-        raise _no_safetensors() from error
+        raise CheckpointFormatError(
+            f"{path.name} is no safetensors file",
+            field=path.name,
+            remedy="convert it; pickled weights are refused because loading them runs code",
+        ) from error
     return shapes
-
-
-def _no_safetensors() -> CheckpointFormatError:
-    return CheckpointFormatError(
-        "the weights are no safetensors file",
-        field=WEIGHTS,
-        remedy="convert them; pickled weights are refused because loading them runs code",
-    )
 
 
 def _dump(values: Mapping[str, Any]) -> str:

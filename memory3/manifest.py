@@ -22,7 +22,7 @@ from memory3.errors import (
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-MANIFEST, EMBEDDER = "manifest.json", "embedder"
+MANIFEST, EMBEDDER, CODEC = "manifest.json", "embedder", "codec.safetensors"
 _REQUIRED = (CONFIG, WEIGHTS, TOKENIZER)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_JSON = 64 << 20

@@ -6,7 +6,9 @@ Source: paper §5. Shape of key-values: (memory layers, 2, KV heads, tokens kept
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +28,18 @@ class Codec(ABC):
     name: ClassVar[str]
     dtype_name: ClassVar[str]
 
+    @classmethod
+    def from_checkpoint(cls, codec_file: Path | None) -> Self:
+        """The codec for the memories of a checkpoint; one that needs nothing of it ignores it.
+
+        Args:
+            codec_file: The checkpoint's `codec.safetensors`; None where it has none.
+
+        Raises:
+            CheckpointError: What the codec needs is not there, or cannot be used.
+        """
+        return cls()
+
     @abstractmethod
     def encode(self, key_values: Tensor) -> bytes:
         """Bytes of exactly `payload_bytes(shape)`; little-endian on every machine.
@@ -44,6 +58,23 @@ class Codec(ABC):
         Raises:
             CorruptDataError: The payload has another size than the shape needs.
         """
+
+    def decode_batch(
+        self,
+        payloads: Sequence[bytes],
+        shape: Shape,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Tensor:
+        """Several memories of one shape at once, [len(payloads), *shape]; else as `decode`.
+
+        A codec that computes overrides it: a decoder reads many memories at a time.
+        """
+        if not payloads:
+            return torch.empty(0, *shape, dtype=dtype, device=device)
+        decoded = [self.decode(part, shape, dtype=dtype, device=device) for part in payloads]
+        return torch.stack(decoded)
 
     @abstractmethod
     def payload_bytes(self, shape: Shape) -> int:

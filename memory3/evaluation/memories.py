@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memory3.codecs.base import Codec
 from memory3.evaluation.subject import Subject
+from memory3.memory.reader import unstack
 from memory3.memory.tensors import MemoryTensors
 from memory3.memory.writer import MemoryWriter
 
@@ -97,9 +98,7 @@ def decode_memory(
     stacked = subject.codec.decode(
         payload, subject.config.memory_shape, dtype=model.dtype, device=model.device
     )
-    return MemoryTensors(
-        stacked[:, 0].contiguous(), stacked[:, 1].contiguous(), positions, num_kept
-    )
+    return unstack(stacked, positions, num_kept)
 
 
 def batches(references: dict[int, Sequence[int]]) -> Iterator[list[int]]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from memory3 import plugins
 from memory3.checkpoint import Checkpoint
 from memory3.codecs.base import Codec
+from memory3.codecs.loading import load_codec
 from memory3.embedders.base import Embedder
 from memory3.embedders.loading import load_embedder
 from memory3.memory.tensors import MemoryTensors
@@ -70,7 +70,7 @@ class Subject:
         place = check_device(device)
         model = checkpoint.load_model(dtype=choose_dtype(dtype, place), device=device)
         num_tokens = 1 + max(checkpoint.tokenizer.get_vocab().values())
-        return cls(checkpoint, model, finds, load_codec(codec, checkpoint), num_tokens)
+        return cls(checkpoint, model, finds, load_codec(codec, checkpoint.codec_file), num_tokens)
 
     @property
     def config(self) -> ModelConfig:
@@ -93,7 +93,7 @@ class Subject:
 
     def with_codec(self, name: str) -> Subject:
         """The same with another codec."""
-        return replace(self, codec=load_codec(name, self.checkpoint))
+        return replace(self, codec=load_codec(name, self.checkpoint.codec_file))
 
     def with_memory(self, **changes: Any) -> Subject:
         """The same weights with another shape of memories.
@@ -109,9 +109,3 @@ class Subject:
             model = Transformer(config)
         model.load_state_dict(self.model.state_dict(), strict=True, assign=True)
         return replace(self, model=model.eval().requires_grad_(False))
-
-
-def load_codec(name: str, checkpoint: Checkpoint) -> Codec:
-    """A codec by name, for the memories of a checkpoint."""
-    codec: Codec = plugins.load("codecs", name)()
-    return codec

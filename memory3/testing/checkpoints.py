@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from memory3.checkpoint import Checkpoint, save_checkpoint
+from memory3.codecs.codebooks import Codebooks
 from memory3.embedders.lexical import LexicalEmbedder
 from memory3.model.config import MemoryConfig, ModelConfig
 from memory3.model.transformer import Transformer
@@ -59,17 +60,45 @@ def tiny_model(config: ModelConfig | None = None, *, seed: int = 0) -> Transform
     return model.eval().requires_grad_(False)
 
 
-def tiny_checkpoint(path: Path, *, seed: int = 0, **changes: Any) -> Checkpoint:
+def tiny_codebooks(shape: tuple[int, int, int, int, int], *, seed: int = 0) -> Codebooks:
+    """Random codebooks of 6 bits for memories of a shape: real in every part, only untrained.
+
+    Args:
+        shape: Of a memory.
+        seed: Of rotation and centroids.
+    """
+    layers, _, heads, _, width = shape
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=generator)
+
+    return Codebooks(
+        mean=normal(layers, 2, heads, width) / 10,
+        scale=torch.ones(layers, 2, heads),
+        rotation=torch.linalg.qr(normal(1, 2, width, width)).Q.contiguous(),
+        coarse=normal(1, 2, 2, 64, width // 2),
+        fine=normal(1, 2, 2, 64, width // 2) / 2,
+    ).rounded()
+
+
+def tiny_checkpoint(
+    path: Path, *, seed: int = 0, codebooks: int | None = None, **changes: Any
+) -> Checkpoint:
     """Save a tiny random checkpoint; another seed gives another digest.
 
     Args:
         path: Directory to make.
         seed: Of the weights.
+        codebooks: Seed of the codebooks; None leaves them out.
         changes: Fields of `ModelConfig` or `MemoryConfig` to replace.
     """
     documents = list(iter_documents(Random(0), 50))
     tokenizer = tiny_tokenizer(documents)
     config = tiny_config(tokenizer, **changes)
+    codec = None
+    if codebooks is not None:
+        codec = tiny_codebooks(config.memory_shape, seed=codebooks).to_bytes()
     return save_checkpoint(
         path,
         config=config,
@@ -78,4 +107,5 @@ def tiny_checkpoint(path: Path, *, seed: int = 0, **changes: Any) -> Checkpoint:
         embedder_files=LexicalEmbedder.train(documents).files(),
         provenance={"note": f"random weights, seed {seed}, for tests"},
         scores={},
+        codec=codec,
     )

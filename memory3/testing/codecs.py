@@ -44,9 +44,12 @@ def example(shape: Shape, seed: int = 0) -> Tensor:
 class CodecContract(ABC):
     """What every codec must do; pytest collects a subclass whose name starts with ``Test``.
 
+    A codec that is trained for the memories of one checkpoint says so: `shapes` are then those of
+    that checkpoint, `example` gives key-values like those it was trained on, and `tolerance` what
+    it may lose of them.
+
     Attributes:
-        tolerance: Largest allowed error of a number, as a share of the largest in its vector. A
-            codec that is trained for the key-values of one model may allow more.
+        tolerance: Largest allowed error of a number, as a share of the largest in its vector.
         shapes: Shapes the codec can encode.
     """
 
@@ -56,6 +59,10 @@ class CodecContract(ABC):
     @abstractmethod
     def make(self) -> Codec:
         """The codec under test, the same one at each call."""
+
+    def example(self, shape: Shape, seed: int = 0) -> Tensor:
+        """Key-values to encode."""
+        return example(shape, seed)
 
     @pytest.fixture
     def codec(self) -> Codec:
@@ -81,7 +88,7 @@ class CodecContract(ABC):
     def test_the_size_is_known_beforehand(self, codec: Codec) -> None:
         """A payload has the size that its shape says, whatever the numbers."""
         for shape in self.shapes:
-            for values in (example(shape), torch.zeros(shape), 100 * example(shape, 1)):
+            for values in (self.example(shape), torch.zeros(shape), 100 * self.example(shape, 1)):
                 assert codec.payload_bytes(shape) == len(codec.encode(values))
 
     def test_it_saves_space(self, codec: Codec) -> None:
@@ -92,7 +99,7 @@ class CodecContract(ABC):
     def test_numbers_come_back(self, codec: Codec) -> None:
         """Every number returns within the tolerance of its vector."""
         for seed, shape in enumerate(self.shapes):
-            values = example(shape, seed)
+            values = self.example(shape, seed)
             decoded = codec.decode(codec.encode(values), shape, dtype=torch.float32, device=CPU)
             assert decoded.shape == values.shape
             allowed = self.tolerance * values.abs().amax(-1, keepdim=True) + 1e-5
@@ -102,7 +109,7 @@ class CodecContract(ABC):
     def test_the_dtype_asked_for_is_given(self, codec: Codec, dtype: torch.dtype) -> None:
         """Decoding gives the number format of the model that reads."""
         shape = self.shapes[0]
-        decoded = codec.decode(codec.encode(example(shape)), shape, dtype=dtype, device=CPU)
+        decoded = codec.decode(codec.encode(self.example(shape)), shape, dtype=dtype, device=CPU)
         assert decoded.dtype == dtype
         assert decoded.device == CPU
         assert torch.isfinite(decoded).all()
@@ -111,14 +118,14 @@ class CodecContract(ABC):
     def test_any_number_format_can_be_encoded(self, codec: Codec, dtype: torch.dtype) -> None:
         """What matters are the numbers: bfloat16 ones encode alike in every format."""
         shape = self.shapes[0]
-        values = example(shape).clamp(-1000, 1000).to(torch.bfloat16)
+        values = self.example(shape).clamp(-1000, 1000).to(torch.bfloat16)
         values[values.abs() < 1e-3] = 0  # float16 would round what is smaller
         assert codec.encode(values) == codec.encode(values.to(dtype))
 
     def test_the_layout_in_memory_does_not_matter(self, codec: Codec) -> None:
         """A transposed view encodes as its copy does, and encoding changes nothing."""
         shape = self.shapes[0]
-        values = example(shape)
+        values = self.example(shape)
         view = values.transpose(0, 3).contiguous().transpose(0, 3)
         assert not view.is_contiguous()
         before = values.clone()
@@ -127,32 +134,44 @@ class CodecContract(ABC):
 
     def test_encoding_is_repeatable(self, codec: Codec) -> None:
         """The same memory gives the same bytes, so that banks can be compared."""
-        values = example(self.shapes[0])
+        values = self.example(self.shapes[0])
         assert codec.encode(values) == self.make().encode(values)
 
     def test_decoding_is_repeatable_and_its_result_is_its_own(self, codec: Codec) -> None:
         """Changing what was decoded changes neither the payload nor what is decoded next."""
         shape = self.shapes[0]
-        payload = codec.encode(example(shape))
+        payload = codec.encode(self.example(shape))
         first = codec.decode(payload, shape, dtype=torch.float32, device=CPU)
         expected = first.clone()
         first.zero_()
         again = codec.decode(payload, shape, dtype=torch.float32, device=CPU)
         assert torch.equal(expected, again)
 
+    def test_a_batch_decodes_as_its_memories_do(self, codec: Codec) -> None:
+        """Together or one by one, in their order; and none gives none."""
+        for shape in self.shapes:
+            payloads = [codec.encode(self.example(shape, seed)) for seed in range(3)]
+            together = codec.decode_batch(payloads, shape, dtype=torch.float32, device=CPU)
+            alone = [codec.decode(p, shape, dtype=torch.float32, device=CPU) for p in payloads]
+            torch.testing.assert_close(together, torch.stack(alone))
+            none = codec.decode_batch([], shape, dtype=torch.bfloat16, device=CPU)
+            assert (none.shape, none.dtype) == ((0, *shape), torch.bfloat16)
+
     def test_a_payload_of_another_size_is_refused(self, codec: Codec) -> None:
         """Missing and surplus bytes are a typed error, before anything is allocated."""
         shape = self.shapes[0]
-        payload = codec.encode(example(shape))
+        payload = codec.encode(self.example(shape))
         for wrong in (b"", payload[:-1], payload + b"\0"):
             with pytest.raises(CorruptDataError) as caught:
                 codec.decode(wrong, shape, dtype=torch.float32, device=CPU)
             assert caught.value.field == "envelope.payload"
+            with pytest.raises(CorruptDataError):
+                codec.decode_batch([payload, wrong], shape, dtype=torch.float32, device=CPU)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
     def test_numbers_that_are_not_finite_are_refused(self, codec: Codec, value: float) -> None:
         """One of them would spoil every answer that has the memory in its columns."""
-        values = example(self.shapes[0])
+        values = self.example(self.shapes[0])
         values[-1, -1, -1, -1, -1] = value
         with pytest.raises(InvalidArgumentError) as caught:
             codec.encode(values)

@@ -11,12 +11,14 @@ from memory3.cli.examples import examples
 from memory3.cli.options import Output, OutputOption
 from memory3_trainer.data.cli import app as data_app
 from memory3_trainer.embedder.cli import EMBEDDER_EXAMPLES, embedder
+from memory3_trainer.quantiser.cli import QUANTISER_EXAMPLES, quantiser
 from memory3_trainer.stages.cli import TRAIN_EXAMPLES, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train memory3 checkpoints.")
 app.add_typer(data_app, name="data")
 app.command(epilog=TRAIN_EXAMPLES)(train)
 app.command(epilog=EMBEDDER_EXAMPLES)(embedder)
+app.command(epilog=QUANTISER_EXAMPLES)(quantiser)
 
 
 @app.callback()

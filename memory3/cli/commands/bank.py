@@ -57,7 +57,7 @@ def _facts(bank: Bank) -> dict[str, object]:
 def create(
     name: NameArgument,
     index: Annotated[str, typer.Option(help="exact, hnsw or a plugin's name.")] = "",
-    codec: Annotated[str, typer.Option(help="raw, int8 or a plugin's name.")] = "",
+    codec: Annotated[str, typer.Option(help="raw, int8, opq or a plugin's name.")] = "",
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Write memories at the first retrieval, not on adding.")
     ] = False,

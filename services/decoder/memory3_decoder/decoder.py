@@ -112,7 +112,13 @@ class Decoder:
             )
             source = MemorySource(
                 _client(settings, checkpoint),
-                MemoryReader(checkpoint.config, checkpoint.digest, dtype=dtype, device=device),
+                MemoryReader(
+                    checkpoint.config,
+                    checkpoint.digest,
+                    codec_file=checkpoint.codec_file,
+                    dtype=dtype,
+                    device=device,
+                ),
                 MemoryCache(settings.memory_cache_bytes, max_age_s=settings.memory_cache_max_age_s),
                 metrics,
             )

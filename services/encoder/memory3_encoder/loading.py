@@ -33,8 +33,8 @@ def load(settings: EncoderSettings, metrics: EncoderMetrics) -> Loaded:
     from memory3.model.placement import check_device, choose_dtype
     from memory3_encoder.engine.model_work import ModelWork
 
-    codecs = CodecShelf(settings.codec)
     checkpoint = Checkpoint.open(settings.checkpoint)
+    codecs = CodecShelf(settings.codec, checkpoint.codec_file)
     embedder = load_embedder(settings.embedder, checkpoint.embedder_dir)
     torch.set_num_threads(settings.num_threads)
     device = check_device(settings.device)
@@ -47,6 +47,7 @@ def load(settings: EncoderSettings, metrics: EncoderMetrics) -> Loaded:
         "loaded",
         checkpoint=checkpoint.digest,
         embedder=embedder.name,
+        codecs=",".join(codecs.names),
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
     )

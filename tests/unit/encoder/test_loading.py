@@ -8,12 +8,18 @@ import pytest
 from memory3_encoder.codecs import CodecShelf
 from memory3_encoder.settings import EncoderSettings
 
-from memory3.errors import InvalidArgumentError, PluginNotFoundError, SettingsError
+from memory3.errors import (
+    CheckpointMissingFileError,
+    InvalidArgumentError,
+    PluginNotFoundError,
+    SettingsError,
+)
+from memory3.testing.checkpoints import tiny_codebooks
 
 
 def test_codecs_are_loaded_by_name() -> None:
     """The empty name is the default, and each codec is made once."""
-    shelf = CodecShelf("int8")
+    shelf = CodecShelf("int8", None)
     assert shelf.get("").name == "int8"
     assert shelf.get("raw") is shelf.get("raw")
     assert {"raw", "int8"} <= set(shelf.names)
@@ -22,10 +28,24 @@ def test_codecs_are_loaded_by_name() -> None:
 def test_an_unknown_codec_lists_those_there_are() -> None:
     """In a request it is a wrong field, in the settings a missing plugin."""
     with pytest.raises(InvalidArgumentError, match="int8") as caught:
-        CodecShelf("raw").get("zip")
+        CodecShelf("raw", None).get("zip")
     assert caught.value.field == "codec"
     with pytest.raises(PluginNotFoundError, match="int8"):
-        CodecShelf("zip")
+        CodecShelf("zip", None)
+
+
+def test_only_codecs_that_the_checkpoint_can_use_are_offered(tmp_path: Path) -> None:
+    """Opq needs codebooks: without them it is not listed, and naming it tells how to get them."""
+    without = CodecShelf("raw", None)
+    assert "opq" not in without.names
+    for name in (lambda: without.get("opq"), lambda: CodecShelf("opq", None)):
+        with pytest.raises(CheckpointMissingFileError, match="memory3_trainer quantiser"):
+            name()
+    file = tmp_path / "codec.safetensors"
+    file.write_bytes(tiny_codebooks((2, 2, 2, 8, 16)).to_bytes())
+    shelf = CodecShelf("opq", file)
+    assert {"int8", "opq", "raw"} <= set(shelf.names)
+    assert shelf.get("") is shelf.get("opq")
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def write_references(
         with (staged / _TOKENS).open("wb") as tokens, (staged / _TEXTS).open("wb") as texts:
             writer = _Writer(tokens, texts, dtype)
             for count, document_references in enumerate(
-                _cut(documents, tokenizer, reference_length), 1
+                cut_documents(documents, tokenizer, reference_length), 1
             ):
                 for key, record, ids in document_references:
                     writer.add(key, record, ids)
@@ -219,7 +219,7 @@ class _Writer:
         self.documents.append(document)
 
 
-def _cut(
+def cut_documents(
     documents: Iterable[Document], tokenizer: Tokenizer, reference_length: int
 ) -> Iterator[list[tuple[int, dict[str, str], list[int]]]]:
     """For each document its references: document's key, title with heading and text, tokens."""

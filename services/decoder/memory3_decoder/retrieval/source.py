@@ -197,10 +197,8 @@ class MemorySource:
 
     def _read(self, envelopes: dict[str, bytes]) -> dict[str, MemoryTensors]:
         with torch.inference_mode():
-            return {
-                reference_id: self._reader.read(envelope)
-                for reference_id, envelope in envelopes.items()
-            }
+            memories = self._reader.read_batch(list(envelopes.values()))
+        return dict(zip(envelopes, memories, strict=True))
 
 
 def _attach(hits: Sequence[Hit], tensors: dict[str, MemoryTensors]) -> tuple[AttachedMemory, ...]:
