@@ -27,11 +27,14 @@ class TestLocalCache(CacheContract):
 class TestRedisCache(CacheContract):
     """The shared cache, against a real server."""
 
-    bad_arguments = (None, "", "localhost:6379", "http://localhost", "redis://", "redis://h:x/0")
+    bad_arguments = (
+        *(None, "", "localhost:6379", "http://localhost", "redis://", "redis://h:x/0"),
+        *(f"redis://h/0?{query}" for query in ("socket_timeout=0", "socket_timeout=x", "no=1")),
+    )
 
     @pytest.fixture(autouse=True)
     def _server(self, redis_server: RedisServer) -> None:
-        self._url = redis_server.url
+        self._url = redis_server.patient_url
 
     def make(self) -> CacheLike:
         """On the test's own server."""

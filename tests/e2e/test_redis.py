@@ -64,7 +64,7 @@ def expected(shared_fragile: LocalServices, redis_server: RedisServer) -> Iterat
         info = client.retriever_info()
         assert info.cache.startswith("local")
         assert info.cache_hits > 0
-    change_cache(shared_fragile, f"redis:{redis_server.url}")
+    change_cache(shared_fragile, f"redis:{redis_server.patient_url}")
     yield answers
     change_cache(shared_fragile, "local")
 

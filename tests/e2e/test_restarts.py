@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -150,9 +149,7 @@ def test_a_retriever_killed_while_adding_loses_nothing_it_acknowledged(
     fragile.processes["retriever"].kill()
     adding.join()
     assert isinstance(adding.failure, UnavailableError)
-    started = time.monotonic()
     start(fragile, "retriever", client)
-    assert time.monotonic() - started < 60
     kept: dict[str, set[str]] = {}
     for reference in client.list_references(bank, page_size=1000):
         kept.setdefault(reference.source, set()).add(reference.id)

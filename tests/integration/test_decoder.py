@@ -32,6 +32,7 @@ from memory3.testing.checkpoints import tiny_checkpoint
 from memory3.v1 import decoder_pb2 as pb
 from memory3.v1 import decoder_pb2_grpc
 from tests.unit.decoder.calls import collect
+from tests.unit.decoder.held_model import HeldModel
 from tests.unit.decoder.scripted_retriever import BANK, ScriptedRetriever
 
 CHUNK_LENGTH = 16
@@ -75,7 +76,7 @@ class Client:
 
     async def until_idle(self) -> None:
         """Wait until every slot is free."""
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(60.0):
             while self.decoder.engine.num_running or self.decoder.engine.num_waiting:
                 await asyncio.sleep(0.005)
 
@@ -95,7 +96,7 @@ async def serve(checkpoint: Checkpoint, retriever: ScriptedRetriever) -> AsyncIt
             "port": 0,
             "dtype": "float32",
             "num_slots": 4,
-            "retrieval_timeout_s": 20.0,
+            "retrieval_timeout_s": 60.0,
         }
         registry = CollectorRegistry()
         service = DecoderService(DecoderSettings.load(**{**given, **changes}), registry)
@@ -253,7 +254,7 @@ async def test_strict_is_unavailable_and_the_default_degrades(
 ) -> None:
     """A retriever that has gone away is told of, or fails the call, as the caller wishes."""
     client = await serve(retrieval_timeout_s=0.3)
-    retriever.delay_s = 20.0
+    retriever.gate.clear()
     events = await client.generate(prompt="Who ?", bank=BANK)
     assert events[-1].finish.degraded
     assert events[-1].finish.degraded_reason
@@ -264,9 +265,18 @@ async def test_strict_is_unavailable_and_the_default_degrades(
 LONG = pb.SamplingParameters(max_tokens=450, ignore_eos=True)
 
 
-async def test_a_full_queue_says_when_to_come_back(serve: Serve) -> None:
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldModel]:
+    """The decoders' model, to be held or slowed."""
+    held = HeldModel(monkeypatch)
+    yield held
+    held.gate.set()
+
+
+async def test_a_full_queue_says_when_to_come_back(serve: Serve, model: HeldModel) -> None:
     """RESOURCE_EXHAUSTED with the delay, and no slot lost."""
     client = await serve(num_slots=1, queue_size=0)
+    model.pause_s = 0.02
     call = client.stub.Generate(pb.GenerateRequest(prompt="Who ?", sampling=LONG))
     await call.read()
     with pytest.raises(QueueFullError) as raised:
@@ -276,24 +286,30 @@ async def test_a_full_queue_says_when_to_come_back(serve: Serve) -> None:
     await client.until_idle()
 
 
-async def test_cancelled_calls_and_passed_deadlines_free_their_slots(serve: Serve) -> None:
+async def test_cancelled_calls_and_passed_deadlines_free_their_slots(
+    serve: Serve, model: HeldModel
+) -> None:
     """However a call ends, its slot is free right after."""
     client = await serve(num_slots=2)
+    # 450 tokens take nine seconds at least.
+    model.pause_s = 0.02
     message = pb.GenerateRequest(prompt="Who ?", sampling=LONG)
     for _ in range(5):
         call = client.stub.Generate(message)
         await call.read()
         call.cancel()
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        async for _ in client.stub.Generate(message, timeout=0.15):
+        async for _ in client.stub.Generate(message, timeout=0.3):
             pass
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await client.until_idle()
     assert len(tokens_of(await client.generate(prompt="Who ?"))) > 0
 
 
-async def test_health_answers_while_decoding_and_before_loading(serve: Serve) -> None:
-    """Loading refuses calls but is alive; a busy decoder answers again and again meanwhile."""
+async def test_health_answers_while_decoding_and_before_loading(
+    serve: Serve, model: HeldModel
+) -> None:
+    """Loading refuses calls but is alive; one in the midst of a step answers again and again."""
     client = await serve(load=False)
     health: Any = health_pb2_grpc.HealthStub(client.channel)
     alive = await health.Check(health_pb2.HealthCheckRequest(service="liveness"))
@@ -303,15 +319,15 @@ async def test_health_answers_while_decoding_and_before_loading(serve: Serve) ->
         await client.generate(prompt="Who ?")
     await client.service.load()
     await client.service.server.health.set_ready()
-    calls = [asyncio.create_task(client.generate(prompt="Who ?", sampling=LONG)) for _ in range(4)]
-    num_checks = 0
-    while not all(call.done() for call in calls):
+    short = pb.SamplingParameters(max_tokens=30, ignore_eos=True)
+    calls = [asyncio.create_task(client.generate(prompt="Who ?", sampling=short)) for _ in range(4)]
+    await model.until_held()
+    for _ in range(20):
         answer = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE))
-        num_checks += 1
         assert answer.status == SERVING
-        await asyncio.sleep(0.01)
-    assert num_checks >= 10
-    assert [len(tokens_of(await call)) for call in calls] == [450] * 4
+    assert not any(call.done() for call in calls)
+    model.gate.set()
+    assert [len(tokens_of(await call)) for call in calls] == [30] * 4
 
 
 async def test_the_request_id_follows_every_retrieval(

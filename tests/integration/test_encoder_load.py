@@ -5,14 +5,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from memory3_encoder.engine.model_work import ModelWork
+from memory3_encoder.engine.work import EncodeItem
 from memory3_encoder.service import SERVICE
 
 from memory3.checkpoint import Checkpoint
@@ -62,28 +63,40 @@ def test_many_clients_at_once(encoder: Running) -> None:
         list(pool.map(work, range(12)))
 
 
-def test_health_answers_while_encoding(encoder: Running) -> None:
-    """Busy is not dead: probes are answered while the model works on a large call."""
-    encoded = threading.Event()
+class HeldWork:
+    """Holds the model of every encoder of this process at its next batch.
 
-    def work() -> None:
-        encode(encoder.stub, TEXTS[:4] * 200)
-        encoded.set()
+    Attributes:
+        begun: Set once a batch stands before the gate.
+        gate: Batches wait while it is closed.
+    """
 
-    worker = threading.Thread(target=work)
-    waits: list[float] = []
-    with connect(encoder.address) as channel:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = threading.Event()
+        self.gate = threading.Event()
+        real = ModelWork.__call__
+
+        def held(work: ModelWork, items: Sequence[EncodeItem]) -> list[bytes]:
+            self.begun.set()
+            assert self.gate.wait(WAIT_S)
+            return real(work, items)
+
+        monkeypatch.setattr(ModelWork, "__call__", held)
+
+
+def test_health_answers_while_encoding(encoder: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Busy is not dead: probes are answered while the model is in the midst of a batch."""
+    held = HeldWork(monkeypatch)
+    with connect(encoder.address) as channel, ThreadPoolExecutor(1) as pool:
         health = health_pb2_grpc.HealthStub(channel)
-        worker.start()
-        while not encoded.is_set():
-            for name in (SERVICE, "liveness", "readiness"):
-                started = time.perf_counter()
-                answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=WAIT_S)
-                waits.append(time.perf_counter() - started)
-                assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        worker.join()
-    assert len(waits) >= 3
-    assert np.median(waits) < 0.5
+        encoded = pool.submit(encode, encoder.stub, TEXTS[:4] * 20)
+        assert held.begun.wait(WAIT_S)
+        for name in (SERVICE, "liveness", "readiness") * 5:
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=WAIT_S)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        assert not encoded.done()
+        held.gate.set()
+        assert len(encoded.result()) == 80
 
 
 def test_a_full_queue_is_told_and_cancelling_frees_it(checkpoint: Checkpoint) -> None:
@@ -106,12 +119,14 @@ def test_a_full_queue_is_told_and_cancelling_frees_it(checkpoint: Checkpoint) ->
         running.stop()
 
 
-def test_a_deadline_ends_the_work(encoder: Running) -> None:
+def test_a_deadline_ends_the_work(encoder: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past its deadline a call fails as such, and what it had queued is dropped."""
     before = encoder.metric("memory3_encoder_references_total", outcome="encoded")
     request = pb.EncodeRequest(references=references([TEXTS[-1]] * 1024))
+    held = HeldWork(monkeypatch)
     with pytest.raises(DeadlineExceededError), typed_errors():
-        list(encoder.stub.Encode(request, timeout=0.05))
+        list(encoder.stub.Encode(request, timeout=0.3))
+    held.gate.set()
     encoder.wait_for_empty_queue()
     after = encoder.metric("memory3_encoder_references_total", outcome="encoded")
     assert after - before < 1024

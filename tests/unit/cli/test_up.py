@@ -43,7 +43,7 @@ def test_services_run_until_a_signal(
         while "Ctrl-C" not in lines[-1]:
             lines.append(up.stdout.readline().rstrip())
         up.send_signal(number)
-        _, err = up.communicate(timeout=30)
+        _, err = up.communicate(timeout=120)
     assert up.returncode == 0
     assert lines[0] == "memory3 is ready"
     assert sum(line.startswith("  export MEMORY3_") for line in lines) == 3
@@ -60,7 +60,7 @@ def test_addresses_as_json(tmp_path: Path, checkpoint: Path, stand_ins: dict[str
         while not text.endswith("\n}\n"):
             text += up.stdout.readline()
         up.terminate()
-        up.communicate(timeout=30)
+        up.communicate(timeout=120)
     written = json.loads(text)
     assert set(written["addresses"]) == {"decoder", "retriever", "encoder"}
     assert written["logs"] == str(tmp_path / "state")
@@ -72,7 +72,7 @@ def test_dead_service_stops_all_and_is_told(
     """The command says which died, shows its log, stops the others and exits with 1."""
     environment = {**stand_ins, "STAND_IN_RETRIEVER": "die-later"}
     with start(tmp_path, checkpoint, environment, "--random-ports") as up:
-        _, err = up.communicate(timeout=60)
+        _, err = up.communicate(timeout=120)
     assert up.returncode == 1
     assert "the retriever was killed by SIGKILL" in err
     assert "retriever with" in err
@@ -82,7 +82,7 @@ def test_dead_service_stops_all_and_is_told(
 def test_missing_checkpoint_is_a_usage_error(tmp_path: Path, stand_ins: dict[str, str]) -> None:
     """Nothing is started without a checkpoint."""
     with start(tmp_path, tmp_path / "nowhere", stand_ins) as up:
-        _, err = up.communicate(timeout=30)
+        _, err = up.communicate(timeout=120)
     assert up.returncode == 2
     assert "is not a checkpoint directory" in err
     assert "MEMORY3_CHECKPOINT" in err

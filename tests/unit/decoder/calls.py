@@ -100,7 +100,7 @@ def prompt_of(decoder: Decoder, num_tokens: int, *, start: int = 0) -> str:
         text, number = grown, number + 1
 
 
-async def until_idle(decoder: Decoder, *, within_s: float = 5.0) -> None:
+async def until_idle(decoder: Decoder, *, within_s: float = 60.0) -> None:
     """Wait until no slot is in use and nothing waits."""
     async with asyncio.timeout(within_s):
         while decoder.engine.num_running or decoder.engine.num_waiting:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from memory3.checkpoint import Checkpoint
 from memory3.people import iter_documents
 from memory3.testing.checkpoints import tiny_checkpoint
+from tests.unit.decoder.held_model import HeldModel
 from tests.unit.decoder.scripted_retriever import ScriptedRetriever
 
 # Short chunks, so that a few dozen tokens go through several memory cycles.
@@ -43,6 +44,14 @@ def retriever(checkpoint: Checkpoint) -> Iterator[ScriptedRetriever]:
         yield running
 
 
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldModel]:
+    """The decoders' model, to be held or slowed."""
+    held = HeldModel(monkeypatch)
+    yield held
+    held.gate.set()
+
+
 MakeDecoder = Callable[..., Any]
 
 
@@ -59,7 +68,7 @@ async def make_decoder(
             "retriever": retriever.address,
             "dtype": "float32",
             "num_slots": 4,
-            "retrieval_timeout_s": 20.0,
+            "retrieval_timeout_s": 60.0,
         }
         settings = DecoderSettings.load(**{**given, **changes})
         made.append(await Decoder.load(settings, DecoderMetrics(CollectorRegistry())))

@@ -1,7 +1,7 @@
 """A small retriever for the decoder's tests: a real gRPC server with real memories.
 
 It searches by shared words, writes its envelopes with the checkpoint's own model, and can be told
-to be slow, to fail, to leave memories out or to break off in the middle of an answer.
+to wait, to fail, to leave memories out or to break off in the middle of an answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 
@@ -37,8 +36,9 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
     """One bank of texts behind ``Retrieve``; use it as a context.
 
     Attributes:
-        delay_s: Seconds before an answer.
-        slow_word: If set, only queries with this word are delayed.
+        gate: Calls wait while it is closed.
+        held_after: Calls that pass a closed gate before the others wait.
+        held_word: If set, only queries with this word wait.
         error: What calls fail with.
         fail_after: Calls that are answered before ``error`` counts.
         cut_after: Messages after which the stream breaks off.
@@ -57,8 +57,10 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         self.texts = {reference_id(text): text for text in texts}
         self.envelopes = write_envelopes(checkpoint, texts)
         self.digest = checkpoint.digest
-        self.delay_s = 0.0
-        self.slow_word = ""
+        self.gate = threading.Event()
+        self.gate.set()
+        self.held_after = 0
+        self.held_word = ""
         self.error: Memory3Error | None = None
         self.fail_after = 0
         self.cut_after: int | None = None
@@ -77,6 +79,7 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.gate.set()
         self._server.stop(0).wait()
 
     def search(self, text: str, k: int) -> list[tuple[str, float]]:
@@ -99,8 +102,10 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         with self._lock:
             self.requests.append(request)
             self.request_ids.append(str(metadata.get(REQUEST_ID_KEY)))
-            fails = self.error is not None and len(self.requests) > self.fail_after
-        self._wait(request, context)
+            number = len(self.requests)
+            fails = self.error is not None and number > self.fail_after
+        if number > self.held_after:
+            self._wait(request, context)
         if fails and self.error is not None:
             abort_with(context, self.error)
         if request.bank != BANK:
@@ -119,15 +124,13 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
             yield response
 
     def _wait(self, request: retriever_pb2.RetrieveRequest, context: grpc.ServicerContext) -> None:
-        if self.slow_word and not any(self.slow_word in query.text for query in request.queries):
+        if not any(self.held_word in query.text for query in request.queries):
             return
-        end = time.monotonic() + self.delay_s
-        while time.monotonic() < end:
+        while not self.gate.wait(0.005):
             if not context.is_active():
                 with self._lock:
                     self.num_cancelled += 1
                 return
-            time.sleep(0.005)
 
     def _answer(
         self, request: retriever_pb2.RetrieveRequest, context: grpc.ServicerContext

@@ -23,6 +23,7 @@ from memory3.errors import (
 )
 from tests.unit.decoder.calls import ask, collect, prompt_of, request, until_idle
 from tests.unit.decoder.conftest import CHUNK_LENGTH, MakeDecoder
+from tests.unit.decoder.held_model import HeldModel
 from tests.unit.decoder.scripted_retriever import BANK, ScriptedRetriever
 
 
@@ -45,7 +46,7 @@ def random_wishes(rng: Random) -> dict[str, Any]:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_batched_equals_alone_token_for_token(
-    make_decoder: MakeDecoder, retriever: ScriptedRetriever, seed: int
+    make_decoder: MakeDecoder, retriever: ScriptedRetriever, model: HeldModel, seed: int
 ) -> None:
     """Random requests, arrivals and departures: each answer is its solo run, every slot is free."""
     rng = Random(seed)
@@ -54,6 +55,8 @@ async def test_batched_equals_alone_token_for_token(
     wishes = [random_wishes(rng) for _ in prompts]
     leaves = [rng.random() < 0.25 for _ in prompts]
 
+    # However fast the machine, an answer takes longer than the next one is in coming.
+    model.pause_s = 0.002
     peak = 0
 
     async def watch() -> None:
@@ -73,6 +76,7 @@ async def test_batched_equals_alone_token_for_token(
     watching = asyncio.create_task(watch())
     batched = await asyncio.gather(*(one(index) for index in range(len(prompts))))
     watching.cancel()
+    model.pause_s = 0.0
     await until_idle(decoder)
     alone: Decoder = await make_decoder(num_slots=1)
     num_compared = 0
@@ -93,16 +97,16 @@ async def test_a_slow_retriever_stalls_its_own_sequence_only(
 ) -> None:
     """While one sequence waits for its next chunk's memories, others begin and end."""
     decoder = await make_decoder(num_slots=2)
+    retriever.held_after = 1
+    retriever.gate.clear()
     slow = asyncio.create_task(ask(decoder, "Who is it ?", bank=BANK, max_tokens=CHUNK_LENGTH + 5))
-    while not retriever.requests:
-        await asyncio.sleep(0.001)
-    retriever.delay_s = 4.0
     while len(retriever.requests) < 2:
         await asyncio.sleep(0.001)
     for _ in range(5):
         answer = await ask(decoder, "Where is it ?", max_tokens=20)
         assert len(answer.tokens) == 20
     assert not slow.done()
+    retriever.gate.set()
     assert len((await slow).tokens) == CHUNK_LENGTH + 5
 
 
@@ -111,25 +115,34 @@ async def test_a_slow_prompt_holds_no_slot(
 ) -> None:
     """A sequence whose prompt still looks for memories lets those behind it pass."""
     decoder = await make_decoder(num_slots=1)
-    retriever.delay_s, retriever.slow_word = 1.0, "painter"
+    retriever.held_word = "painter"
+    retriever.gate.clear()
     slow = asyncio.create_task(ask(decoder, "the painter ?", bank=BANK, max_tokens=3))
-    await asyncio.sleep(0.05)
+    while not retriever.requests:
+        await asyncio.sleep(0.001)
     quick = await ask(decoder, "the singer ?", bank=BANK, max_tokens=3)
     assert len(quick.tokens) == 3
     assert not slow.done()
+    retriever.gate.set()
     assert (await slow).end.degraded_reason == ""
 
 
-async def test_leaving_frees_the_slot(make_decoder: MakeDecoder) -> None:
+async def test_leaving_frees_the_slot(make_decoder: MakeDecoder, model: HeldModel) -> None:
     """After a cancel the slot is given to the next sequence, within a step."""
     decoder = await make_decoder(num_slots=1)
     stream = decoder.engine.generate(request(decoder, "Who ?", max_tokens=400))
     await anext(stream)
+    await model.until_held()
     next_one = asyncio.create_task(ask(decoder, "Where ?", max_tokens=3))
-    await asyncio.sleep(0.05)
+    while not decoder.engine.num_waiting:
+        await asyncio.sleep(0.001)
     assert (decoder.engine.num_running, decoder.engine.num_waiting) == (1, 1)
+    before = model.num_steps
     stream.cancel()
-    assert len((await asyncio.wait_for(next_one, 2.0)).tokens) == 3
+    model.gate.set()
+    assert len((await next_one).tokens) == 3
+    # Of the one that left no more than a step that had been begun.
+    assert model.num_steps - before <= 3 + 1
     await until_idle(decoder)
     assert [event async for event in stream if isinstance(event, Finished)] == []
 
@@ -150,9 +163,13 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back(make_decoder: MakeD
     assert invalid.value.field == "sampling.n"
 
 
-async def test_a_deadline_ends_running_and_waiting_sequences(make_decoder: MakeDecoder) -> None:
+async def test_a_deadline_ends_running_and_waiting_sequences(
+    make_decoder: MakeDecoder, model: HeldModel
+) -> None:
     """Past its deadline a request fails and gives back its slot or its place."""
     decoder = await make_decoder(num_slots=1)
+    # 400 tokens take eight seconds at least.
+    model.pause_s = 0.02
     running = request(decoder, "Who ?", max_tokens=400, deadline=time.monotonic() + 0.3)
     waiting = request(decoder, "Where ?", max_tokens=400, deadline=time.monotonic() + 0.2)
     results = await asyncio.gather(
@@ -168,12 +185,11 @@ async def test_a_deadline_ends_a_wait_for_memories(
 ) -> None:
     """The time for a retrieval is never longer than the caller's own."""
     decoder = await make_decoder()
-    retriever.delay_s = 10.0
+    retriever.gate.clear()
     wanted = request(decoder, "Who ?", bank=BANK, deadline=time.monotonic() + 0.3)
-    started = time.monotonic()
-    with pytest.raises(DeadlineExceededError):
-        await collect(decoder.engine.generate(wanted))
-    assert time.monotonic() - started < 9.0
+    async with asyncio.timeout(50.0):
+        with pytest.raises(DeadlineExceededError):
+            await collect(decoder.engine.generate(wanted))
     await until_idle(decoder)
 
 
@@ -217,12 +233,14 @@ async def test_a_model_that_fails_ends_its_requests_and_nothing_else(
 
 
 async def test_closing_fails_what_is_not_finished_and_takes_no_more(
-    make_decoder: MakeDecoder,
+    make_decoder: MakeDecoder, model: HeldModel
 ) -> None:
     """Callers still waiting at the end learn that the decoder is shutting down."""
     decoder = await make_decoder(num_slots=1)
+    model.pause_s = 0.02
     tasks = [asyncio.create_task(ask(decoder, "Who ?", max_tokens=400)) for _ in range(3)]
-    await asyncio.sleep(0.05)
+    while not model.num_steps:
+        await asyncio.sleep(0.001)
     await decoder.engine.close()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [DrainingError] * 3
@@ -232,16 +250,20 @@ async def test_closing_fails_what_is_not_finished_and_takes_no_more(
         await decoder.engine.score(ScoringRequest(prompt_tokens=(), continuations=((5,),)))
 
 
-async def test_the_event_loop_stays_free_while_the_model_works(make_decoder: MakeDecoder) -> None:
-    """With all slots busy, the loop turns many times for every answer."""
+async def test_the_event_loop_stays_free_while_the_model_works(
+    make_decoder: MakeDecoder, model: HeldModel
+) -> None:
+    """While the model stands in the midst of a step, the loop turns as often as it likes."""
     decoder = await make_decoder()
-    tasks = [asyncio.create_task(ask(decoder, "Who ?", max_tokens=200)) for _ in range(4)]
-    num_turns = 0
-    while not all(task.done() for task in tasks):
-        await asyncio.sleep(0.002)
-        num_turns += 1
-    await asyncio.gather(*tasks)
-    assert num_turns > 50
+    tasks = [asyncio.create_task(ask(decoder, "Who ?", max_tokens=20)) for _ in range(4)]
+    await model.until_held()
+    at = model.num_steps
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+    assert model.num_steps == at
+    assert not any(task.done() for task in tasks)
+    model.gate.set()
+    assert [len(answer.tokens) for answer in await asyncio.gather(*tasks)] == [20] * 4
 
 
 async def test_a_prompt_waits_in_the_order_of_arrival(make_decoder: MakeDecoder) -> None:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,18 +23,9 @@ from memory3.launcher import (
 )
 from memory3.launcher.ports import free_ports, is_free
 from tests.unit.launcher.conftest import ROOT
+from tests.waiting import eventually
 
 Make = Callable[..., LocalServices]
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
-    """Whether a condition becomes true within a time."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def is_alive(pid: int) -> bool:
@@ -116,9 +106,9 @@ def test_waiting_can_be_left(make_services: Make) -> None:
 
 def test_stubborn_service_is_killed_after_its_grace(make_services: Make) -> None:
     """A process that does not heed SIGTERM does not keep the launcher."""
-    services = make_services({"decoder": "stubborn"}, grace_s=4)
+    services = make_services({"decoder": "stubborn"}, grace_s=8)
     services.start()
-    services.wait_ready(30)
+    services.wait_ready(120)
     assert services.stop() == {"decoder": -signal.SIGKILL, "retriever": 0, "encoder": 0}
 
 
@@ -132,7 +122,7 @@ def test_services_end_with_a_launcher_that_is_killed(
         "folder = Path(sys.argv[1])\n"
         "services = LocalServices(LaunchOptions(checkpoint=Path(sys.argv[2]), data=folder / 'd',"
         " state=folder / 's'))\n"
-        "services.start(); services.wait_ready(30)\n"
+        "services.start(); services.wait_ready(120)\n"
         "print(*(p.pid for p in services.processes.values()), flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen(

@@ -94,9 +94,7 @@ def test_a_killed_writer_leaves_nothing_half_visible(tmp_path: Path, run: int) -
     time.sleep(random.Random(run).uniform(0.0, 0.3))
     process.send_signal(signal.SIGKILL)
     acknowledged = [int(line) for line in [first, *process.communicate()[0].splitlines()] if line]
-    started = time.monotonic()
     store = open_store(folder)
-    assert time.monotonic() - started < 10
     assert verify_bank(store).problems == []
     last = max(acknowledged)
     for number in acknowledged:

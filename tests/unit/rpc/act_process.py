@@ -1,6 +1,8 @@
 """An ``ActService`` as a process of its own: ``python act_process.py thread|aio PORT_FILE``.
 
-``LOAD_SECONDS`` and ``DRAIN_SECONDS`` in the environment say how long it loads and drains.
+``LOAD_SECONDS`` and ``DRAIN_SECONDS`` in the environment say how long it loads and drains. A call
+that waits makes the file ``PORT_FILE.arrived``, and is answered once ``PORT_FILE.released`` is
+there.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from memory3.rpc.serving import aio_serve_until_signal, serve_until_signal
 from tests.unit.rpc.act import SERVICE, ActServicer, AioActServicer, adder
 
 LOAD_SECONDS = float(os.environ.get("LOAD_SECONDS", "0"))
-# A call that waits is answered after so long.
-WORK_SECONDS = 1.0
+PORT_FILE = Path(sys.argv[2])
+ARRIVED, RELEASED = (PORT_FILE.with_suffix(suffix) for suffix in (".arrived", ".released"))
 
 
 class SlowServicer(ActServicer):
@@ -27,7 +29,9 @@ class SlowServicer(ActServicer):
     def Act(self, request: str, context: object) -> str:
         """One command, one answer."""
         if request == "wait":
-            time.sleep(WORK_SECONDS)
+            ARRIVED.touch()
+            while not RELEASED.exists():
+                time.sleep(0.01)
             return "done"
         return super().Act(request, context)  # type: ignore[arg-type]
 
@@ -38,7 +42,9 @@ class SlowAioServicer(AioActServicer):
     async def Act(self, request: str, context: object) -> str:
         """One command, one answer."""
         if request == "wait":
-            await asyncio.sleep(WORK_SECONDS)
+            ARRIVED.touch()
+            while not RELEASED.exists():
+                await asyncio.sleep(0.01)
             return "done"
         return await super().Act(request, context)
 
@@ -50,11 +56,12 @@ async def _aio_main(options: ServerOptions) -> None:
 
 def main() -> None:
     """Serve until a signal."""
-    kind, port_file = sys.argv[1:]
+    kind = sys.argv[1]
     configure_logging("act", log_format="json")
     options = ServerOptions(
         service=SERVICE,
-        port_file=Path(port_file),
+        port_file=PORT_FILE,
+        grace_seconds=60.0,
         drain_seconds=float(os.environ.get("DRAIN_SECONDS", "0")),
     )
     if kind == "aio":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -19,16 +18,6 @@ from memory3.rpc.server import (
     build_server,
 )
 from tests.unit.rpc.act import SERVICE, ActServicer, ActStub, AioActServicer, adder
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
-    """Whether a condition becomes true within a time."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 class ThreadSide:

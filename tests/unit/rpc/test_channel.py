@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import grpc
@@ -91,10 +90,8 @@ def test_a_large_message_passes(thread_side: Start) -> None:
 
 def test_waiting_for_nobody_is_unavailable() -> None:
     """Where nothing listens, waiting ends in time with the address and the remedy."""
-    started = time.monotonic()
     with connect("127.0.0.1:1") as channel, pytest.raises(BackendUnavailableError) as caught:
         wait_ready(channel, "127.0.0.1:1", 0.2)
-    assert time.monotonic() - started < 20
     assert caught.value.metadata == {"target": "127.0.0.1:1"}
 
 

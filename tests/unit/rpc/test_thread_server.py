@@ -22,7 +22,8 @@ from memory3.errors import (
 from memory3.rpc.context import REQUEST_ID_KEY
 from memory3.rpc.status import typed_errors, typed_stream
 from tests.unit.rpc.act import SECRET, SERVICE, details_for
-from tests.unit.rpc.conftest import ThreadSide, eventually
+from tests.unit.rpc.conftest import ThreadSide
+from tests.waiting import eventually
 
 Start = Callable[..., ThreadSide]
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 
 class CircuitBreaker:
@@ -14,11 +15,19 @@ class CircuitBreaker:
     Args:
         first_pause_s: The pause after a first fault, in seconds.
         max_pause_s: The longest pause.
+        clock: Tells the time in seconds, and never runs backwards.
     """
 
-    def __init__(self, first_pause_s: float = 0.5, max_pause_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        first_pause_s: float = 0.5,
+        max_pause_s: float = 30.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._first_pause_s = first_pause_s
         self._max_pause_s = max_pause_s
+        self._clock = clock
         self._lock = threading.Lock()
         self._pause_s = 0.0
         self._closed_until = 0.0
@@ -34,7 +43,7 @@ class CircuitBreaker:
         with self._lock:
             if not self._pause_s:
                 return True
-            now = time.monotonic()
+            now = self._clock()
             if now < self._closed_until:
                 return False
             self._closed_until = now + self._pause_s
@@ -50,4 +59,4 @@ class CircuitBreaker:
         with self._lock:
             doubled = max(self._first_pause_s, 2 * self._pause_s)
             self._pause_s = min(doubled, self._max_pause_s)
-            self._closed_until = time.monotonic() + self._pause_s
+            self._closed_until = self._clock() + self._pause_s

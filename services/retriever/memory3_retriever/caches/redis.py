@@ -9,6 +9,7 @@ waits for it.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -26,9 +27,8 @@ from memory3.rpc.logging import get_logger
 from memory3_retriever.caches.base import Cache, MemoryKey
 from memory3_retriever.caches.breaker import CircuitBreaker
 
+# How long a connection or an answer may take, unless the URL says otherwise.
 TIMEOUT_S = 0.05
-# No more is asked of a Redis that has taken so long for one retrieval.
-BUDGET_S = 0.05
 _TTL_S = 24 * 3600
 _GET_BATCH = 16
 _PUT_BATCH_BYTES = 1 << 20
@@ -45,11 +45,17 @@ class RedisCache(Cache):
 
     Args:
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with user and password if needed.
+            ``?socket_timeout=0.2`` waits longer for an answer than 50 ms, for a Redis far away;
+            ``socket_connect_timeout`` is the same for a connection.
+        clock: Tells the time in seconds, and never runs backwards.
+
+    Raises:
+        ValueError, TypeError: The URL says what redis-py cannot use; the text may hold a password.
     """
 
     name: ClassVar[str] = "redis"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._place = _without_credentials(url)
         pool = redis.ConnectionPool.from_url(
             url,
@@ -59,9 +65,16 @@ class RedisCache(Cache):
             max_connections=128,
         )
         self._redis = redis.Redis(connection_pool=pool)
+        self._clock = clock
+        # Refuses here, before it connects, what a URL says that redis-py does not know.
+        pool.connection_class(**pool.connection_kwargs)
+        # No more is asked of a Redis that has taken so long for one retrieval.
+        self._budget_s = float(pool.connection_kwargs["socket_timeout"])
+        if not 0 < self._budget_s < math.inf:
+            raise ValueError("socket_timeout")
         # A full or read-only Redis still answers reads, so each has a breaker of its own.
-        self._reading = CircuitBreaker()
-        self._writing = CircuitBreaker()
+        self._reading = CircuitBreaker(clock=clock)
+        self._writing = CircuitBreaker(clock=clock)
         self._queue: queue.Queue[Callable[[], Any] | None] = queue.Queue(_MAX_QUEUED)
         self._writer = threading.Thread(target=self._work, name="redis-writer", daemon=True)
         self._writer.start()
@@ -84,21 +97,21 @@ class RedisCache(Cache):
             )
             if valid:
                 return cls(url)
-        except ValueError:
+        except (ValueError, TypeError):
             pass
         raise InvalidArgumentError(
             "the redis cache needs the URL of a Redis",
             field="cache",
             remedy='use "redis://HOST:PORT/0", "redis:rediss://HOST:PORT/0" for TLS, or '
-            '"redis:unix://PATH"',
+            '"redis:unix://PATH"; "?socket_timeout=0.2" after it waits longer than 50 ms',
         )
 
     def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
         """The values that Redis has and tells in time."""
         found: dict[MemoryKey, bytes] = {}
-        until = time.monotonic() + BUDGET_S
+        until = self._clock() + self._budget_s
         for start in range(0, len(keys), _GET_BATCH):
-            if time.monotonic() > until or not self._reading.allows():
+            if self._clock() > until or not self._reading.allows():
                 break
             block = keys[start : start + _GET_BATCH]
             try:

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from safetensors.torch import load_file
 from memory3.checkpoint import Checkpoint, save_checkpoint
 from memory3.errors import CheckpointMismatchError, TrainingDivergedError
 from tests.unit.trainer.stages.conftest import TINY, tiny
+from tests.waiting import eventually
 
 
 def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -87,6 +87,20 @@ def test_a_run_goes_on_exactly_where_it_stopped(
     assert checkpoint.digest == straight.digest
 
 
+# The trainer's command, with time to be killed in after each step.
+SLOWLY = """
+import time
+from memory3_trainer.cli import app
+from memory3_trainer.stages.callbacks import RunKeeper
+real = RunKeeper.on_train_batch_end
+def slowly(*arguments):
+    real(*arguments)
+    time.sleep(0.1)
+RunKeeper.on_train_batch_end = slowly
+app()
+"""
+
+
 def test_a_killed_process_loses_only_the_steps_since_the_last_state(
     data: Path, tmp_path: Path
 ) -> None:
@@ -94,24 +108,21 @@ def test_a_killed_process_loses_only_the_steps_since_the_last_state(
     lines = json.dumps({**TINY, "steps": 60, "save_every": 5})
     recipe = tmp_path / "stage.toml"
     recipe.write_text(as_toml(json.loads(lines)))
-    command = [
-        sys.executable, "-m", "memory3_trainer", "train", str(recipe), "--data", str(data),
-        "--accelerator", "cpu",
+    options = [
+        "train", str(recipe), "--data", str(data), "--accelerator", "cpu", "--out",
     ]  # fmt: skip
     process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "killed")], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", SLOWLY, *options, str(tmp_path / "killed")],
+        stderr=subprocess.DEVNULL,
     )
     metrics = tmp_path / "killed" / METRICS
-    end = time.monotonic() + 120
-    while time.monotonic() < end and not (
-        metrics.is_file() and len(metrics.read_text().splitlines()) > 12
-    ):
-        time.sleep(0.01)
+    assert eventually(lambda: metrics.is_file() and len(metrics.read_text().splitlines()) > 12, 300)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 12 < len(losses(tmp_path / "killed")) < 60
+    command = [sys.executable, "-m", "memory3_trainer", *options]
     for name in ("killed", "whole"):
-        subprocess.run([*command, "--out", str(tmp_path / name)], check=True, capture_output=True)
+        subprocess.run([*command, str(tmp_path / name)], check=True, capture_output=True)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
