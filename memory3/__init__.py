@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+# typing's constant, without importing typing: the command line starts here (memory3/cli/start.py).
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from memory3.aio_client import AsyncClient
     from memory3.client import Client
 

@@ -1,7 +1,8 @@
-"""The Python SDK. Three lines in a notebook, with `memory3 up` running beside it:
+"""The Python SDK. In a notebook, with `memory3 up` running beside it:
 
     import memory3
-    client = memory3.Client(); client.create_bank("docs"); client.add("docs", "Ada lives in Turin.")
+    client = memory3.Client(); client.create_bank("docs", exist_ok=True)
+    client.add("docs", "Ada lives in Turin.")
     client.ask("Where does Ada live?", bank="docs").text
 
 ``Client`` waits, ``AsyncClient`` (``memory3.aio_client``) is awaited; both have the same methods,

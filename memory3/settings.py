@@ -6,6 +6,8 @@ sets its prefix and adds its fields.
 
 from __future__ import annotations
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -87,6 +89,24 @@ class ServiceSettings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             raise _explain(cls, error) from error
+
+    @classmethod
+    def unknown_variables(cls) -> dict[str, str | None]:
+        """Variables with this service's prefix that are none of its settings.
+
+        Returns:
+            Each with the variable that it is most like; None where it is like none.
+        """
+        prefix = str(cls.model_config.get("env_prefix", "")).upper()
+        # Compared without the prefix, which all have in common.
+        known = {field.upper(): cls.variable(field) for field in cls.model_fields}
+        unknown: dict[str, str | None] = {}
+        for name in sorted(os.environ):
+            rest = name.upper().removeprefix(prefix)
+            if prefix and rest != name.upper() and rest not in known:
+                nearest = get_close_matches(rest, known, n=1)
+                unknown[name] = known[nearest[0]] if nearest else None
+        return unknown
 
     @classmethod
     def variable(cls, field: str) -> str:

@@ -1,5 +1,1 @@
-"""The ``memory3`` command."""
-
-from memory3.cli.app import main
-
-__all__ = ["main"]
+"""The ``memory3`` command. Begins in ``memory3.cli.start``, which must be quick to import."""

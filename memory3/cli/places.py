@@ -27,7 +27,7 @@ def default_checkpoint() -> Path:
         "there is no checkpoint to load",
         field="checkpoint",
         remedy="give --checkpoint DIR or set MEMORY3_CHECKPOINT; the source tree has "
-        f"{BUNDLED}, which `make checkpoint` trains again",
+        f"{BUNDLED}, which `make train-people` trains again",
     )
 
 

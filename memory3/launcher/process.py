@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from memory3.rpc.health import READINESS
 
 _TAIL_LINES: Final = 15
 _TAIL_BYTES: Final = 16 * 2**10
+# What every line of a log has beside its own facts.
+_LOG_FIELDS: Final = frozenset({"event", "level", "service", "timestamp"})
 
 
 class ServiceProcess:
@@ -121,6 +124,22 @@ class ServiceProcess:
         except OSError:
             lines = []
         return "\n".join(f"  | {line}" for line in lines[-_TAIL_LINES:] or ["(its log is empty)"])
+
+    def warnings(self) -> list[str]:
+        """The events that the service has logged as warnings, with what belongs to them.
+
+        Reads JSON, which services log into files; a service told to log otherwise gives nothing.
+        """
+        found = []
+        with suppress(OSError):
+            for line in self.log_path.read_text("utf-8", "replace").splitlines():
+                with suppress(ValueError):
+                    logged = json.loads(line)
+                    if isinstance(logged, dict) and logged.get("level") == "warning":
+                        more = {k: v for k, v in logged.items() if k not in _LOG_FIELDS}
+                        told = ", ".join(f"{name}={value}" for name, value in more.items())
+                        found.append(f"{logged.get('event')}{f' ({told})' if told else ''}")
+        return found
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the process, if it still runs."""

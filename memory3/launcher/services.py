@@ -5,6 +5,7 @@ Nothing is restarted in silence: a service that dies is told, with the end of it
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ DEFAULT_PORTS: Final[dict[ServiceName, int]] = {
     "encoder": 7302,
 }
 
+# Addresses to listen on that are none to connect to.
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
 _POLL_S: Final = 0.05
 
 
@@ -40,8 +44,10 @@ class LaunchOptions:
         data: The folder for banks and snapshots.
         state: The folder for logs.
         ports: The port of each service; 0 or a missing one takes a free port.
-        cache: The retriever's cache, for example ``local`` or ``redis://HOST:PORT/0``.
-        host: The address to listen on.
+        cache: The retriever's cache, for example ``local`` or ``redis://HOST:PORT/0``; None leaves
+            it to MEMORY3_RETRIEVER_CACHE and the retriever's default.
+        host: The address that all listen on; None leaves it to MEMORY3_ENCODER_HOST and the others,
+            and to the services' default.
         environment: Variables for the processes, such as ``MEMORY3_DECODER_NUM_SLOTS``.
         arguments: More command line options of single services.
         grace_s: Seconds that each service may take to finish when stopped.
@@ -51,8 +57,8 @@ class LaunchOptions:
     data: Path
     state: Path
     ports: Mapping[ServiceName, int] = field(default_factory=dict)
-    cache: str = "local"
-    host: str = "127.0.0.1"
+    cache: str | None = None
+    host: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     arguments: Mapping[ServiceName, tuple[str, ...]] = field(default_factory=dict)
     grace_s: float = 15.0
@@ -80,12 +86,13 @@ class LocalServices:
                 remedy="give --checkpoint DIR or set MEMORY3_CHECKPOINT",
             )
         self.options = options
-        self.ports = _choose_ports(options)
+        self._hosts = {name: _host(options, name) for name in ORDER}
+        self.ports = _choose_ports(options, self._hosts)
         self.processes = {name: self._process(name) for name in ORDER}
 
     @property
     def addresses(self) -> dict[ServiceName, str]:
-        """Where each service listens, ``HOST:PORT``."""
+        """Where each service is reached from this machine, ``HOST:PORT``."""
         return {name: self._address(name) for name in ORDER}
 
     def client(self, *, timeout: float | None = None) -> Client:
@@ -139,6 +146,10 @@ class LocalServices:
         for name in ORDER:
             self.processes[name].check_running()
 
+    def warnings(self) -> list[str]:
+        """What the services have warned of so far, each beginning with the service's name."""
+        return [f"{name}: {text}" for name in ORDER for text in self.processes[name].warnings()]
+
     def stop(self) -> dict[ServiceName, int | None]:
         """Stop all processes: the decoder first, the encoder last.
 
@@ -165,16 +176,18 @@ class LocalServices:
         self.stop()
 
     def _address(self, name: ServiceName) -> str:
-        host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
-        return f"{host}:{self.ports[name]}"
+        host = _EVERYWHERE.get(self._hosts[name], self._hosts[name])
+        return f"[{host}]:{self.ports[name]}" if ":" in host else f"{host}:{self.ports[name]}"
 
     def _process(self, name: ServiceName) -> ServiceProcess:
         options = self.options
         command = ["-m", f"memory3_{name}", "--checkpoint", str(options.checkpoint.resolve())]
-        command += ["--host", options.host, "--port", str(self.ports[name])]
+        command += ["--host", self._hosts[name], "--port", str(self.ports[name])]
         if name == "retriever":
             command += ["--data", str(options.data.resolve())]
-            command += ["--encoder", self._address("encoder"), "--cache", options.cache]
+            command += ["--encoder", self._address("encoder")]
+            # What is not given is not passed: the variable that the service reads would lose to it.
+            command += ["--cache", options.cache] if options.cache is not None else []
         if name == "decoder":
             command += ["--retriever", self._address("retriever")]
         return ServiceProcess(
@@ -186,11 +199,19 @@ class LocalServices:
         )
 
 
-def _choose_ports(options: LaunchOptions) -> dict[ServiceName, int]:
-    free = iter(free_ports(len(ORDER), options.host))
+def _host(options: LaunchOptions, name: ServiceName) -> str:
+    variable = f"MEMORY3_{name.upper()}_HOST"
+    told = options.environment.get(variable) or os.environ.get(variable)
+    return options.host or told or "127.0.0.1"
+
+
+def _choose_ports(
+    options: LaunchOptions, hosts: Mapping[ServiceName, str]
+) -> dict[ServiceName, int]:
+    free = iter(free_ports(len(ORDER)))
     ports = {name: options.ports.get(name, 0) or next(free) for name in ORDER}
     for name, port in ports.items():
-        if not is_free(port, options.host):
+        if not is_free(port, hosts[name]):
             raise PortInUseError(
                 f"port {port} for the {name} is taken",
                 field=f"{name}_port",

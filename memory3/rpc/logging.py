@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import structlog
 
+from memory3.settings import ServiceSettings
+
 LogFormat = Literal["auto", "json", "console"]
 
 _SHARED: tuple[structlog.types.Processor, ...] = (
@@ -63,6 +65,17 @@ def configure_logging(service: str, level: str = "info", log_format: LogFormat =
 def get_logger(name: str) -> Any:
     """A structured logger: ``log.info("event", key=value)``."""
     return structlog.stdlib.get_logger(name)
+
+
+def log_unknown_variables(settings: ServiceSettings) -> None:
+    """Warn of variables with the service's prefix that are none of its settings: slips, mostly.
+
+    Values are not told; they may be credentials.
+    """
+    log = get_logger(__name__)
+    for variable, nearest in settings.unknown_variables().items():
+        meant = {"nearest": nearest} if nearest is not None else {}
+        log.warning("unknown variable, not used", variable=variable, **meant)
 
 
 def _service_adder(service: str) -> structlog.types.Processor:

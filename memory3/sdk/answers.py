@@ -178,10 +178,17 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of several continuations, in their order."""
+    """The scores of several continuations, in their order.
+
+    Attributes:
+        scores: One for each continuation.
+        degraded: True if some memories were late or missing.
+        degraded_reason: Why, for people.
+    """
 
     scores: tuple[Score, ...]
     degraded: bool
+    degraded_reason: str = ""
 
     @property
     def best(self) -> int:

@@ -28,6 +28,7 @@ def create_bank(
     codec: str = "",
     write_policy: WritePolicy = "eager",
     description: str = "",
+    exist_ok: bool = False,
     timeout: float | None = None,
 ) -> Unary[Bank]:
     """Make an empty bank that belongs to the encoder's checkpoint.
@@ -38,10 +39,11 @@ def create_bank(
         codec: The codec of the memories; empty for the encoder's default.
         write_policy: ``eager`` writes memories on adding, ``lazy`` at the first retrieval.
         description: For people.
+        exist_ok: Give the bank of that name if there is one, as it is, with its own options.
         timeout: Seconds for the call.
 
     Raises:
-        AlreadyExistsError: The name is taken.
+        AlreadyExistsError: The name is taken, and ``exist_ok`` is not set.
     """
     request = retriever_pb2.CreateBankRequest(
         bank=retriever_pb2.Bank(
@@ -50,7 +52,8 @@ def create_bank(
             codec=codec,
             write_policy=convert.write_policy(write_policy),
             description=description,
-        )
+        ),
+        allow_existing=exist_ok,
     )
     return Unary(_endpoint("CreateBank"), request, lambda r: convert.bank(r.bank), timeout)
 

@@ -6,8 +6,10 @@ The docstrings and signatures here are those of ``Client`` and ``AsyncClient``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal, Unpack
 
+from memory3.errors import InvalidArgumentError
 from memory3.sdk import convert, folds
 from memory3.sdk.answers import Answer, Event, Scores
 from memory3.sdk.banks import DecoderInfo, EncoderInfo
@@ -78,9 +80,20 @@ def ask(question: str, bank: str = "", **options: Unpack[GenerateOptions]) -> Fo
         question: The question.
         bank: The bank to read; empty for no memories.
         options: As for ``generate``; ``stop`` is the end of the line unless given.
+
+    Returns:
+        As ``generate``, each text without the blanks at its ends; its tokens are all there.
+
+    Raises:
+        InvalidArgumentError: The question is empty.
     """
+    if not question.strip():
+        raise InvalidArgumentError(
+            "the question is empty", field="question", remedy="say what to ask"
+        )
     with_stop: GenerateOptions = {"stop": "\n", **options}
-    return generate(f"Question: {question}\nAnswer:", bank, **with_stop)
+    call = generate(f"Question: {question}\nAnswer:", bank, **with_stop)
+    return replace(call, new_fold=lambda: folds.AnswerFold(strip=True))
 
 
 def score(

@@ -106,9 +106,14 @@ def event(message: decoder_pb2.GenerateResponse) -> Event | None:
 
 
 class AnswerFold:
-    """Folds the stream of Generate into an answer."""
+    """Folds the stream of Generate into an answer.
 
-    def __init__(self) -> None:
+    Args:
+        strip: Give each text without the blanks at its ends.
+    """
+
+    def __init__(self, *, strip: bool = False) -> None:
+        self._strip = strip
         self._deltas: dict[int, list[TextDelta]] = {}
         self._finished: dict[int, Finish] = {}
 
@@ -136,8 +141,9 @@ class AnswerFold:
 
     def _choice(self, number: int) -> Choice:
         deltas = self._deltas.get(number, [])
+        text = "".join(delta.text for delta in deltas)
         return Choice(
-            text="".join(delta.text for delta in deltas),
+            text=text.strip() if self._strip else text,
             token_ids=tuple(token for delta in deltas for token in delta.token_ids),
             logprobs=tuple(logprob for delta in deltas for logprob in delta.logprobs),
             finish=self._finished[number],
@@ -203,4 +209,5 @@ def scores(message: decoder_pb2.ScoreResponse) -> Scores:
             for score in message.scores
         ),
         degraded=message.degraded,
+        degraded_reason=message.degraded_reason,
     )

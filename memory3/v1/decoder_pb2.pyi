@@ -616,8 +616,11 @@ class ScoreResponse(_message.Message):
 
     SCORES_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
+    DEGRADED_REASON_FIELD_NUMBER: _builtins.int
     degraded: _builtins.bool
-    """degraded means that some memories were late or missing."""
+    """degraded means that some memories were late or missing and the scores were made without them."""
+    degraded_reason: _builtins.str
+    """degraded_reason says why, for people."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContinuationScore]:
         """scores are the likelihoods."""
@@ -627,10 +630,11 @@ class ScoreResponse(_message.Message):
         *,
         scores: _abc.Iterable[Global___ContinuationScore] | None = ...,
         degraded: _builtins.bool = ...,
+        degraded_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "degraded_reason", b"degraded_reason", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -156,6 +156,11 @@ class CreateBankRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BANK_FIELD_NUMBER: _builtins.int
+    ALLOW_EXISTING_FIELD_NUMBER: _builtins.int
+    allow_existing: _builtins.bool
+    """allow_existing makes the call succeed if the name is taken: the bank that is there is returned
+    with the options that it has, and stays as it is.
+    """
     @_builtins.property
     def bank(self) -> Global___Bank:
         """bank holds the name and the options; output-only fields are ignored."""
@@ -164,10 +169,11 @@ class CreateBankRequest(_message.Message):
         self,
         *,
         bank: Global___Bank | None = ...,
+        allow_existing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_existing", b"allow_existing", "bank", b"bank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,7 +181,7 @@ Global___CreateBankRequest: _TypeAlias = CreateBankRequest  # noqa: Y015
 
 @_typing.final
 class CreateBankResponse(_message.Message):
-    """CreateBankResponse holds the new bank."""
+    """CreateBankResponse holds the new bank, or the one that was there."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1097,7 +1103,7 @@ class Query(_message.Message):
     VECTOR_FIELD_NUMBER: _builtins.int
     REFERENCES_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """text is embedded by the encoder and searched for."""
+    """text is embedded by the encoder and searched for. Must hold more than white space."""
     @_builtins.property
     def vector(self) -> _encoder_pb2.Vector:
         """vector is searched for as it is."""

@@ -137,7 +137,7 @@ class RetrieverServiceServicer:
 
     def CreateBank(self, request, context):
         """CreateBank makes an empty bank that belongs to the encoder's checkpoint. Fails with
-        ALREADY_EXISTS if the name is taken.
+        ALREADY_EXISTS if the name is taken, unless allow_existing is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

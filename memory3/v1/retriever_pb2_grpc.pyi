@@ -43,7 +43,7 @@ class RetrieverServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RetrieverServiceAsyncStub: ...
     CreateBank: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CreateBankRequest, _retriever_pb2.CreateBankResponse]
     """CreateBank makes an empty bank that belongs to the encoder's checkpoint. Fails with
-    ALREADY_EXISTS if the name is taken.
+    ALREADY_EXISTS if the name is taken, unless allow_existing is set.
     """
     GetBank: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetBankRequest, _retriever_pb2.GetBankResponse]
     """GetBank describes one bank, with its statistics."""
@@ -102,7 +102,7 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateBank: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CreateBankRequest, _retriever_pb2.CreateBankResponse]  # type: ignore[assignment]
     """CreateBank makes an empty bank that belongs to the encoder's checkpoint. Fails with
-    ALREADY_EXISTS if the name is taken.
+    ALREADY_EXISTS if the name is taken, unless allow_existing is set.
     """
     GetBank: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetBankRequest, _retriever_pb2.GetBankResponse]  # type: ignore[assignment]
     """GetBank describes one bank, with its statistics."""
@@ -164,7 +164,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.CreateBankResponse, _abc.Awaitable[_retriever_pb2.CreateBankResponse]]:
         """CreateBank makes an empty bank that belongs to the encoder's checkpoint. Fails with
-        ALREADY_EXISTS if the name is taken.
+        ALREADY_EXISTS if the name is taken, unless allow_existing is set.
         """
 
     @_abc_1.abstractmethod

@@ -115,6 +115,7 @@ def launch_options(checkpoint: Path, folder: Path, **environment: str) -> Launch
         checkpoint=checkpoint,
         data=folder / "data",
         state=folder / "logs",
+        cache="local",
         environment=environment,
         grace_s=PATIENCE_S,
     )

@@ -168,6 +168,8 @@ WRONG_QUERIES: list[tuple[str, str, str, Callable[[Known], list[ret.Query]]]] = 
     ("no-queries", "INVALID_FIELD", "queries", lambda _: []),
     ("many-queries", "INVALID_FIELD", "queries", lambda _: [TEXT] * 257),
     ("empty-query", "INVALID_FIELD", "queries[1]", lambda _: [TEXT, ret.Query()]),
+    ("no-text", "INVALID_FIELD", "queries[0].text", lambda _: [ret.Query(text="")]),
+    ("blank-text", "INVALID_FIELD", "queries[0].text", lambda _: [ret.Query(text=" \n")]),
     (
         "long-query", "INVALID_FIELD", "queries[0].text",
         lambda _: [ret.Query(text="a" * 65_537)],

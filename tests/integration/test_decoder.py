@@ -204,7 +204,7 @@ async def test_score_tokenize_detokenize_and_info(
     for score in scores.scores:
         assert score.logprob == pytest.approx(sum(score.token_logprobs), rel=1e-5)
         assert score.logprob < 0
-    assert not scores.degraded
+    assert (scores.degraded, scores.degraded_reason) == (False, "")
     tokens = await client.stub.Tokenize(pb.TokenizeRequest(text="Zoë 漢 😀 " * 800))
     text = await client.stub.Detokenize(pb.DetokenizeRequest(token_ids=tokens.token_ids))
     assert text.text == "Zoë 漢 😀 " * 800
@@ -258,6 +258,10 @@ async def test_strict_is_unavailable_and_the_default_degrades(
     events = await client.generate(prompt="Who ?", bank=BANK)
     assert events[-1].finish.degraded
     assert events[-1].finish.degraded_reason
+    scores = await client.stub.Score(
+        pb.ScoreRequest(prompt="Who ?", continuations=[" he"], bank=BANK)
+    )
+    assert (scores.degraded, scores.degraded_reason) == (True, events[-1].finish.degraded_reason)
     with pytest.raises(UnavailableError):
         await client.generate(prompt="Who ?", bank=BANK, memory=pb.MemoryOptions(strict=True))
 

@@ -1,5 +1,6 @@
 """Settings come from options, then the environment, then defaults; faults name the variable."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from memory3.errors import SettingsError
+from memory3.rpc.logging import configure_logging, log_unknown_variables
 from memory3.settings import ServiceSettings
 
 
@@ -94,3 +96,29 @@ def test_settings_do_not_change() -> None:
     settings = PlanetSettings.load(checkpoint="x")
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1
+
+
+def test_unknown_variables_are_told_with_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slip in a name is found, with the setting it is most like; known ones are not."""
+    monkeypatch.setenv("MEMORY3_PLANET_PORT", "1234")
+    monkeypatch.setenv("MEMORY3_PLANET_REDIS_ULR", "redis://user:secret@h/0")
+    monkeypatch.setenv("MEMORY3_PLANET_QQQQ", "1")
+    monkeypatch.setenv("MEMORY3_PLANET", "127.0.0.1:1")
+    assert PlanetSettings.unknown_variables() == {
+        "MEMORY3_PLANET_QQQQ": None,
+        "MEMORY3_PLANET_REDIS_ULR": "MEMORY3_PLANET_REDIS_URL",
+    }
+
+
+def test_unknown_variables_are_logged_without_their_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Operators see the slip in the log; what it was set to may be a secret."""
+    monkeypatch.setenv("MEMORY3_PLANET_REDIS_ULR", "redis://user:secret@h/0")
+    configure_logging("planet", log_format="json")
+    log_unknown_variables(PlanetSettings.load(checkpoint="x"))
+    err = capsys.readouterr().err
+    (line,) = [json.loads(line) for line in err.splitlines()]
+    assert (line["level"], line["variable"]) == ("warning", "MEMORY3_PLANET_REDIS_ULR")
+    assert line["nearest"] == "MEMORY3_PLANET_REDIS_URL"
+    assert "secret" not in err

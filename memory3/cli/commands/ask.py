@@ -52,7 +52,7 @@ def ask(
     """Ask a question of a bank; the prompt is "Question: …", "Answer:", the answer one line."""
     from memory3.cli.failures import warn
     from memory3.cli.output import print_json
-    from memory3.cli.stdin import argument_or_stdin
+    from memory3.cli.stdin import needed_text
     from memory3.client import Client
 
     chosen = sampling.options(
@@ -70,14 +70,15 @@ def ask(
         chosen["timeout"] = timeout
     if show_memories or output is Output.JSON:
         chosen["report"] = chosen["with_references"] = True
+    text = needed_text(question, "question")
     with Client(decoder=decoder) as client:
-        answer = client.ask(argument_or_stdin(question), bank, **chosen)
+        answer = client.ask(text, bank, **chosen)
     if answer.degraded:
         warn(f"made without some memories: {answer.choices[0].finish.degraded_reason}")
     if output is Output.JSON:
         print_json(answer)
         return
-    print(answer.text.strip())
+    print(answer.text)
     if show_memories:
         _print_memories(answer)
 

@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Make, look at, copy and remove banks of memories.",
     rich_help_panel="Knowledge",
+    epilog=examples("memory3 bank create docs", "memory3 bank list", "memory3 bank info docs"),
 )
 
 NameArgument = Annotated[str, typer.Argument(metavar="BANK", help="The name of the bank.")]
@@ -140,8 +141,10 @@ def delete(
     ] = False,
     retriever: RetrieverOption = None,
     timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove a bank with everything in it."""
+    from memory3.cli.output import emit
     from memory3.client import Client
 
     if not yes:
@@ -150,6 +153,7 @@ def delete(
         typer.confirm(f"Delete bank {name} with everything in it?", abort=True)
     with Client(retriever=retriever, timeout=timeout) as client:
         client.delete_bank(name, allow_missing=missing_ok)
+    emit(output, {"bank": name, "exists": False}, {"bank": name, "exists": False})
 
 
 @app.command(epilog=examples("memory3 bank verify docs"))

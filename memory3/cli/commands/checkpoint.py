@@ -15,6 +15,10 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Verify, convert and look into checkpoint directories.",
     rich_help_panel="Information",
+    epilog=examples(
+        "memory3 checkpoint info checkpoints/people",
+        "memory3 checkpoint convert Qwen3-0.6B checkpoints/qwen3",
+    ),
 )
 
 

@@ -25,6 +25,10 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Look at, add and remove the references of a bank.",
     rich_help_panel="Knowledge",
+    epilog=examples(
+        "memory3 ref list --source README.md",
+        'memory3 ref add "Ada lives in Turin." --source people/ada',
+    ),
 )
 
 
@@ -142,12 +146,12 @@ def add(
     """Add one reference as it is, without splitting."""
     from memory3.cli.failures import tell
     from memory3.cli.output import emit
-    from memory3.cli.stdin import argument_or_stdin
+    from memory3.cli.stdin import needed_text
     from memory3.client import Client
     from memory3.errors import FailedPreconditionError, from_reason
     from memory3.sdk.references import Reference
 
-    reference = Reference(argument_or_stdin(text), source=source, title=title, heading=heading)
+    reference = Reference(needed_text(text, "text"), source=source, title=title, heading=heading)
     with Client(retriever=retriever, timeout=timeout) as client:
         (added,) = client.add_references(bank, [reference])
     if added.error is not None:

@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False)
     ),
 )
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for.")],
+    query: Annotated[str, typer.Argument(help="What to look for; - reads stdin.")],
     bank: BankOption = DEFAULT_BANK,
     k: Annotated[int, typer.Option("-k", min=1, max=256, help="How many references.")] = 5,
     retriever: RetrieverOption = None,
@@ -36,10 +36,12 @@ def search(
 ) -> None:
     """Find the references of a bank that are nearest to a text."""
     from memory3.cli.output import print_json, print_table, snippet
+    from memory3.cli.stdin import needed_text
     from memory3.client import Client
 
+    text = needed_text(query, "query")
     with Client(retriever=retriever, timeout=timeout) as client:
-        hits = client.search(bank, query, k=k)
+        hits = client.search(bank, text, k=k)
     if output is Output.JSON:
         print_json(hits)
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 _POLL_S = 0.3
+
+# Variables of single services that say what `up` itself decides for all three.
+_OVERRULED = {
+    **{
+        f"MEMORY3_{name}_CHECKPOINT": "all three load that of --checkpoint or MEMORY3_CHECKPOINT"
+        for name in ("ENCODER", "RETRIEVER", "DECODER")
+    },
+    "MEMORY3_RETRIEVER_ENCODER": "the retriever asks the encoder that is started here",
+    "MEMORY3_DECODER_RETRIEVER": "the decoder asks the retriever that is started here",
+}
 
 
 @app.command(
@@ -42,7 +54,7 @@ def up(
     data: Annotated[
         Path | None,
         typer.Option(
-            envvar="MEMORY3_DATA",
+            envvar=["MEMORY3_RETRIEVER_DATA", "MEMORY3_DATA"],
             metavar="DIR",
             help="Where banks are kept.",
             show_default="~/.local/share/memory3",
@@ -58,11 +70,25 @@ def up(
         ),
     ] = None,
     cache: Annotated[
-        str, typer.Option(help="local, or redis://HOST:PORT/DB to share memories.")
-    ] = "local",
-    decoder_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 7300,
-    retriever_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 7301,
-    encoder_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 7302,
+        str | None,
+        typer.Option(
+            envvar="MEMORY3_RETRIEVER_CACHE",
+            help="local, none, or redis://HOST:PORT/DB to share memories.",
+            show_default="local",
+        ),
+    ] = None,
+    decoder_port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, envvar="MEMORY3_DECODER_PORT", help="0 for a free one."),
+    ] = 7300,
+    retriever_port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, envvar="MEMORY3_RETRIEVER_PORT", help="0 for a free one."),
+    ] = 7301,
+    encoder_port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, envvar="MEMORY3_ENCODER_PORT", help="0 for a free one."),
+    ] = 7302,
     random_ports: Annotated[
         bool, typer.Option("--random-ports", help="Free ports for all three.")
     ] = False,
@@ -75,8 +101,10 @@ def up(
 
     If one dies, the others are stopped and the end of its log is shown.
     Settings of single services are read from MEMORY3_ENCODER_*,
-    MEMORY3_RETRIEVER_* and MEMORY3_DECODER_*.
+    MEMORY3_RETRIEVER_* and MEMORY3_DECODER_*; options win. The checkpoint
+    and the addresses at which the three find each other are chosen here.
     """
+    from memory3.cli.failures import warn
     from memory3.cli.places import data_folder, default_checkpoint, state_folder
     from memory3.launcher import LaunchOptions, LocalServices
 
@@ -88,31 +116,42 @@ def up(
         ports={"decoder": ports[0], "retriever": ports[1], "encoder": ports[2]},
         cache=cache,
     )
+    for name in _OVERRULED:
+        if name in os.environ:
+            warn(f"{name} is not used: {_OVERRULED[name]}")
     _run(LocalServices(options), ready_timeout, output)
 
 
 def _run(services: LocalServices, ready_timeout: float, output: Output) -> None:
+    from memory3.cli.failures import warn
+
     leave = _stop_on_signal(services)
+    ready = False
     print("starting the services ...", file=sys.stderr)
     try:
         services.start()
         services.wait_ready(ready_timeout, leave)
-        if not leave.is_set():
+        ready = not leave.is_set()
+        if ready:
+            for warning in services.warnings():
+                warn(warning)
             _print_ready(services, output)
         while not leave.wait(_POLL_S):
             services.check()
     finally:
         print("stopping the services ...", file=sys.stderr)
         exit_codes = services.stop()
-    if any(exit_codes.values()):
-        unclean = ", ".join(f"{name} with {code}" for name, code in exit_codes.items() if code)
-        print(f"not all ended cleanly: {unclean}", file=sys.stderr)
+    # Told to end before it is ready, a service may not have come as far as to heed the signal; it
+    # holds nothing yet that could be lost.
+    clean = {None, 0} if ready else {None, 0, -signal.SIGTERM}
+    unclean = [f"{name} with {code}" for name, code in exit_codes.items() if code not in clean]
+    if unclean:
+        print(f"not all ended cleanly: {', '.join(unclean)}", file=sys.stderr)
         raise typer.Exit(1)
 
 
 def _stop_on_signal(services: LocalServices) -> threading.Event:
     """An event that the first signal sets; the second ends the services at once."""
-    import signal
     import threading
     from types import FrameType
 

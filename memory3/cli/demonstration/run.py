@@ -51,7 +51,11 @@ def run(
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="memory3-demo-") as folder:
         options = LaunchOptions(
-            checkpoint=checkpoint, data=Path(folder, "data"), state=Path(folder, "logs")
+            checkpoint=checkpoint,
+            data=Path(folder, "data"),
+            state=Path(folder, "logs"),
+            host="127.0.0.1",
+            cache="local",
         )
         say("starting encoder, retriever and decoder on loopback ...")
         with LocalServices(options) as services, services.client() as client:

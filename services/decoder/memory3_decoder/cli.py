@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from memory3.errors import Memory3Error
-from memory3.rpc.logging import configure_logging
+from memory3.rpc.logging import configure_logging, log_unknown_variables
 from memory3_decoder.settings import DecoderSettings
 
 _FIELDS = DecoderSettings.model_fields
@@ -49,6 +49,7 @@ def serve(
     try:
         settings = DecoderSettings.load(**given)
         configure_logging(settings.service, settings.log_level, settings.log_format)
+        log_unknown_variables(settings)
         # Late, so that help and a mistaken option answer at once.
         from memory3_decoder.service import run
 

@@ -179,6 +179,7 @@ def score_response(scores: Scores) -> decoder_pb2.ScoreResponse:
             for score in scores.continuations
         ],
         degraded=bool(scores.degraded_reason),
+        degraded_reason=scores.degraded_reason,
     )
 
 

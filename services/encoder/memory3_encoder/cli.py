@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from memory3.errors import Memory3Error
-from memory3.rpc.logging import configure_logging
+from memory3.rpc.logging import configure_logging, log_unknown_variables
 from memory3_encoder.settings import EncoderSettings
 
 _FIELDS = EncoderSettings.model_fields
@@ -42,6 +42,7 @@ def serve(
     try:
         settings = EncoderSettings.load(**given)
         configure_logging(settings.service, settings.log_level, settings.log_format)
+        log_unknown_variables(settings)
         # Late, so that help and a mistaken option answer at once.
         from memory3_encoder.service import EncoderService
 

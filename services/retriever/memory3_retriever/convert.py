@@ -61,6 +61,8 @@ def _query(field: str, message: retriever_pb2.Query, dimensions: int) -> Query:
                 f"{len(message.text)} characters, allowed are {check.MAX_QUERY_CHARACTERS}",
                 "search with a part of it",
             )
+        if not message.text.strip():
+            raise check.invalid(f"{field}.text", "the text is empty", "say what to look for")
         return TextQuery(message.text)
     if kind == "vector":
         values = message.vector.values

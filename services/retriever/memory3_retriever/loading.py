@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from memory3.checkpoint import Checkpoint
 from memory3.documents.splitter import Splitter
+from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.catalog import Catalog
 from memory3_retriever.caches.base import open_cache
 from memory3_retriever.encoder.client import EncoderClient
@@ -16,6 +17,8 @@ from memory3_retriever.retrieval.lazy import LazyWriter
 from memory3_retriever.retrieval.memories import MemoryReader
 from memory3_retriever.retrieval.search import Searcher
 from memory3_retriever.settings import RetrieverSettings
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
         cleanup.callback(catalog.close)
         cache = open_cache(settings.cache)
         cleanup.callback(cache.close)
+        # No error: a cache that is away changes speed, not answers, and may be back in a moment.
+        if (fault := cache.fault()) is not None:
+            _log.warning("the cache cannot be used now", cache=cache.describe(), fault=fault)
         encoder = EncoderClient(
             settings.encoder,
             digest,

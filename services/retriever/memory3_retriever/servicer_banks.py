@@ -55,6 +55,9 @@ class BankMethods(ServicerBase):
         except PluginNotFoundError as error:
             raise check.invalid("bank.index", error.message, error.remedy or "") from error
         except (InvalidArgumentError, AlreadyExistsError) as error:
+            if request.allow_existing and isinstance(error, AlreadyExistsError):
+                bank = self._bank(asked.name, "bank.name")
+                return retriever_pb2.CreateBankResponse(bank=_described(bank))
             error.field = f"bank.{error.field}"
             raise
         return retriever_pb2.CreateBankResponse(bank=_described(bank))

@@ -136,6 +136,13 @@ def test_bank_commands(serving: Run) -> None:
     assert serving("bank", "delete", "docs", "--yes", "--missing-ok").code == 0
 
 
+def test_bank_delete_speaks_json(serving: Run, client: Client) -> None:
+    """As every command does."""
+    client.create_bank("docs")
+    deleted = serving("bank", "delete", "docs", "--yes", "-o", "json")
+    assert (deleted.code, deleted.json) == (0, {"bank": "docs", "exists": False})
+
+
 def test_bank_delete_asks_nobody_without_a_terminal(serving: Run, client: Client) -> None:
     """In a script, deletion needs --yes, and nothing is deleted."""
     client.create_bank("docs")

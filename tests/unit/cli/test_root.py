@@ -49,6 +49,34 @@ def test_every_command_has_an_example(run: Run, command: tuple[str, ...]) -> Non
     assert f"memory3 {' '.join(command)}" in result.out.partition("Examples:")[2]
 
 
+@pytest.mark.parametrize("group", ["bank", "ref", "checkpoint"])
+def test_every_group_has_an_example(run: Run, group: str) -> None:
+    """The help of a group shows how its commands begin."""
+    assert f"memory3 {group} " in run(group, "--help").out.partition("Examples:")[2]
+
+
+def test_every_command_speaks_json() -> None:
+    """Whatever a command does, a program can read what came of it."""
+    script = (
+        "import json, typer.main\n"
+        "from memory3 import plugins\n"
+        "from memory3.cli.app import root\n"
+        "found = []\n"
+        "def walk(command, path):\n"
+        "    if hasattr(command, 'commands'):\n"
+        "        [walk(child, [*path, name]) for name, child in command.commands.items()]\n"
+        "    elif not any('--output' in option.opts for option in command.params):\n"
+        "        found.append(' '.join(path))\n"
+        "for name in plugins.names('commands'):\n"
+        "    walk(typer.main.get_command(plugins.load('commands', name)), [name])\n"
+        "print(json.dumps(found))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == []
+
+
 def test_help_imports_nothing_heavy() -> None:
     """Help answers without torch, gRPC or protobuf."""
     script = (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from memory3.client import Client
 from tests.unit.cli.conftest import Run
 from tests.unit.client.servers import DIGEST, Services
 
@@ -53,6 +56,38 @@ def test_ask_uses_the_form_of_the_checkpoint(serving: Run, services: Services) -
     assert sent.prompt == "Question: Where does Ada live?\nAnswer:"
     assert list(sent.sampling.stop) == ["\n"]
     assert not sent.memory.report
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("ask", ""), "question"),
+        (("ask", " \n"), "question"),
+        (("ask", "-"), "question"),
+        (("search", ""), "query"),
+        (("search", "-"), "query"),
+        (("ref", "add", ""), "text"),
+    ],
+    ids=str,
+)
+def test_no_text_is_bad_input(
+    serving: Run, services: Services, arguments: tuple[str, ...], field: str
+) -> None:
+    """Nothing to ask or to look for is told before any service is, as any bad input."""
+    result = serving(*arguments, input="")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: {field}: ")
+    assert "fix: give the " in result.err
+    assert services.decoder.requests == []
+
+
+def test_search_reads_its_query_from_stdin(serving: Run, client: Client) -> None:
+    """As ask does: a dash stands for what is piped in."""
+    client.create_bank("docs")
+    client.add("docs", "Ada lives in Turin.")
+    piped = serving("search", "-", "-b", "docs", input="Where does Ada live?\n")
+    assert piped.out == serving("search", "Where does Ada live?", "-b", "docs").out
+    assert "Turin" in piped.out
 
 
 def test_ask_shows_its_memories(serving: Run) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from memory3.launcher.ports import free_ports
 from tests.unit.launcher.conftest import ROOT
+from tests.waiting import eventually
 
 
 def start(
@@ -26,10 +28,30 @@ def start(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **environment},
+        env={**surroundings(), **environment},
         cwd=ROOT,
         text=True,
     )
+
+
+def surroundings() -> dict[str, str]:
+    """This process's variables without those that ``up`` reads."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MEMORY3_")}
+
+
+def told(tmp_path: Path, name: str) -> list[str]:
+    """The arguments that a service was started with."""
+    first = (tmp_path / "state" / f"{name}.log").read_text().splitlines()[0]
+    return first.removeprefix(f"{name} with ").split()
+
+
+def until_ready(up: subprocess.Popen[str]) -> list[str]:
+    """The lines that it prints once all are ready."""
+    assert up.stdout is not None
+    lines = [up.stdout.readline().rstrip()]
+    while "Ctrl-C" not in lines[-1]:
+        lines.append(up.stdout.readline().rstrip())
+    return lines
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -38,10 +60,7 @@ def test_services_run_until_a_signal(
 ) -> None:
     """Addresses are printed once all are ready; a signal stops all of them cleanly."""
     with start(tmp_path, checkpoint, stand_ins, "--random-ports") as up:
-        assert up.stdout is not None
-        lines = [up.stdout.readline().rstrip()]
-        while "Ctrl-C" not in lines[-1]:
-            lines.append(up.stdout.readline().rstrip())
+        lines = until_ready(up)
         up.send_signal(number)
         _, err = up.communicate(timeout=120)
     assert up.returncode == 0
@@ -86,3 +105,108 @@ def test_missing_checkpoint_is_a_usage_error(tmp_path: Path, stand_ins: dict[str
     assert up.returncode == 2
     assert "is not a checkpoint directory" in err
     assert "MEMORY3_CHECKPOINT" in err
+
+
+def test_variables_of_single_services_are_heeded(
+    tmp_path: Path, checkpoint: Path, stand_ins: dict[str, str]
+) -> None:
+    """Ports, hosts, data and cache come from them; nothing is passed that would overrule them."""
+    ports = dict(zip(("encoder", "retriever", "decoder"), free_ports(3), strict=True))
+    environment = {
+        **stand_ins,
+        **{f"MEMORY3_{name.upper()}_PORT": str(port) for name, port in ports.items()},
+        "MEMORY3_RETRIEVER_CACHE": "none",
+        "MEMORY3_RETRIEVER_HOST": "localhost",
+        "MEMORY3_RETRIEVER_DATA": str(tmp_path / "banks"),
+        "MEMORY3_DECODER_CHECKPOINT": "elsewhere",
+    }
+    command = [sys.executable, "-m", "memory3.cli", "up", "--checkpoint", str(checkpoint)]
+    with subprocess.Popen(
+        [*command, "--state", str(tmp_path / "state")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**surroundings(), **environment},
+        cwd=ROOT,
+        text=True,
+    ) as up:
+        lines = until_ready(up)
+        up.terminate()
+        _, err = up.communicate(timeout=120)
+    assert up.returncode == 0
+    for name, port in ports.items():
+        host = "localhost" if name == "retriever" else "127.0.0.1"
+        assert f"  {name:<9}  {host}:{port}" in lines
+        arguments = told(tmp_path, name)
+        assert arguments[arguments.index("--port") + 1] == str(port)
+        assert arguments[arguments.index("--host") + 1] == host
+    assert f"  banks      {tmp_path / 'banks'}" in lines
+    arguments = told(tmp_path, "retriever")
+    assert arguments[arguments.index("--data") + 1] == str(tmp_path / "banks")
+    assert arguments[arguments.index("--cache") + 1] == "none"
+    assert "MEMORY3_DECODER_CHECKPOINT is not used" in err
+
+
+def test_what_is_not_given_is_left_to_the_service(
+    tmp_path: Path, checkpoint: Path, stand_ins: dict[str, str]
+) -> None:
+    """Without option or variable the retriever is not told any cache."""
+    with start(tmp_path, checkpoint, stand_ins, "--random-ports") as up:
+        until_ready(up)
+        up.terminate()
+        up.communicate(timeout=120)
+    assert "--cache" not in told(tmp_path, "retriever")
+
+
+def test_warnings_of_the_services_are_told(
+    tmp_path: Path, checkpoint: Path, stand_ins: dict[str, str]
+) -> None:
+    """What a service warns of in its log is on stderr once all are ready."""
+    environment = {**stand_ins, "STAND_IN_DECODER": "warn"}
+    with start(tmp_path, checkpoint, environment, "--random-ports") as up:
+        until_ready(up)
+        up.terminate()
+        _, err = up.communicate(timeout=120)
+    assert "warning: decoder: not known (variable=MEMORY3_PLANET)\n" in err
+    assert "of no concern" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_leaving_while_services_load_is_clean(
+    tmp_path: Path, checkpoint: Path, stand_ins: dict[str, str], number: signal.Signals
+) -> None:
+    """A service that SIGTERM ends before it has come far enough to heed it is no fault."""
+    environment = {**stand_ins, "STAND_IN_DECODER": "young"}
+    log = tmp_path / "state" / "decoder.log"
+    with start(tmp_path, checkpoint, environment, "--random-ports") as up:
+        assert eventually(lambda: log.exists() and "decoder with" in log.read_text())
+        up.send_signal(number)
+        out, err = up.communicate(timeout=120)
+    assert (up.returncode, out) == (0, "")
+    assert "not all ended cleanly" not in err
+
+
+INTERRUPTED_WHILE_IMPORTING = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from memory3.cli.start import main
+sys.argv = ["memory3", "version"]
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "memory3.cli.app", "memory3.cli.commands.version"])
+def test_an_interrupt_while_importing_is_quiet(module: str) -> None:
+    """Ctrl-C in the first moments ends the command as a shell expects, without a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_WHILE_IMPORTING.format(module=module)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

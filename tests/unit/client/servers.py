@@ -82,6 +82,8 @@ class MemoryRetriever(RetrieverServiceServicer):
 
     def CreateBank(self, request: Any, context: Any) -> Any:
         name = request.bank.name
+        if name in self.banks and request.allow_existing:
+            return retriever_pb2.CreateBankResponse(bank=self._describe(name))
         if name in self.banks:
             raise AlreadyExistsError(f"{name} is there already", field="bank.name")
         self.banks[name] = {}
@@ -342,7 +344,10 @@ class EchoDecoder(DecoderServiceServicer):
             decoder_pb2.ContinuationScore(logprob=-float(len(text)), num_tokens=1, greedy=True)
             for text in request.continuations
         ]
-        return decoder_pb2.ScoreResponse(scores=scores)
+        reason = "the retriever is away" if request.bank else ""
+        return decoder_pb2.ScoreResponse(
+            scores=scores, degraded=bool(reason), degraded_reason=reason
+        )
 
     def Tokenize(self, request: Any, context: Any) -> Any:
         return decoder_pb2.TokenizeResponse(token_ids=[ord(c) for c in request.text])

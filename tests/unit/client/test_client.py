@@ -35,7 +35,33 @@ def test_three_lines_answer_from_a_bank(client: Client) -> None:
     """Making a bank, adding a text and asking works as the docstring says."""
     client.create_bank("docs")
     client.add("docs", "Ada lives in Turin.")
-    assert client.ask("Where does Ada live?", bank="docs").text == " w0 w1 w2"
+    assert client.ask("Where does Ada live?", bank="docs").text == "w0 w1 w2"
+
+
+def test_an_answer_is_stripped_and_a_continuation_is_not(client: Client) -> None:
+    """Asking gives the words; generating gives every character, and both every token."""
+    asked, generated = client.ask("x"), client.generate("x")
+    assert (asked.text, generated.text) == ("w0 w1 w2", " w0 w1 w2")
+    assert asked.choices[0].token_ids == generated.choices[0].token_ids
+
+
+@pytest.mark.parametrize("question", ["", " \n"])
+def test_no_question_is_refused(client: Client, services: Services, question: str) -> None:
+    """An empty question never reaches the decoder."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        client.ask(question)
+    assert caught.value.field == "question"
+    assert services.decoder.requests == []
+
+
+def test_a_bank_can_be_made_where_there_is_one(client: Client) -> None:
+    """With exist_ok the bank that is there comes back with its own options; else it is an error."""
+    client.create_bank("docs", codec="int8")
+    again = client.create_bank("docs", codec="raw", exist_ok=True)
+    assert (again.name, again.codec) == ("docs", "int8")
+    assert client.create_bank("new", exist_ok=True).name == "new"
+    with pytest.raises(AlreadyExistsError):
+        client.create_bank("docs")
 
 
 def test_bank_comes_back_typed(client: Client) -> None:
@@ -327,6 +353,9 @@ def test_score_tokenize_embed_and_infos(client: Client) -> None:
     """The other calls give plain Python values."""
     scores = client.score("p", [" long", " a"])
     assert (scores.best, scores.scores[0].logprob) == (1, -5.0)
+    assert (scores.degraded, scores.degraded_reason) == (False, "")
+    late = client.score("p", " a", bank="docs")
+    assert (late.degraded, late.degraded_reason) == (True, "the retriever is away")
     assert client.detokenize(client.tokenize("häh")) == "häh"
     assert client.embed("four", kind="reference") == [[-4.0, 0.0]]
     assert client.decoder_info().checkpoint.memory_layout.tokens_kept == 8

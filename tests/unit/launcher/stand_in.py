@@ -2,11 +2,13 @@
 
 Its behaviour comes from variables, so that it takes the command line of a real service:
 STAND_IN_<NAME> = ``die`` (at the start), ``die-later`` (once ready), ``never`` (is never ready),
-``stubborn`` (does not heed SIGTERM).
+``stubborn`` (does not heed SIGTERM), ``young`` (never ready, and has not come as far as to heed
+SIGTERM), ``warn`` (logs a warning).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -26,6 +28,16 @@ def main(name: str) -> None:
     sys.stdout.write(f"{name} with {' '.join(sys.argv[1:])}\n")
     if behaviour == "die":
         sys.exit(f"{name} cannot start")
+    if behaviour == "young":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        threading.Event().wait()
+    if behaviour == "warn":
+        more = {"variable": "MEMORY3_PLANET", "timestamp": "now", "service": name}
+        for logged in (
+            {"event": "not known", "level": "warning", **more},
+            {"event": "of no concern", "level": "info"},
+        ):
+            sys.stdout.write(json.dumps(logged) + "\n")
     server = build_server(
         ServerOptions(service=name, port=port, registry=CollectorRegistry()), lambda _: None
     )

@@ -29,8 +29,8 @@ SHAPE = (2, 2, 2, 8, 16)
 def vector_of(text: str) -> np.ndarray:
     """The sum of a random direction for each word: texts that share words are near each other."""
     vector = np.zeros(DIMENSIONS, dtype=np.float32)
-    for word in text.lower().split():
-        digest = hashlib.sha256(word.strip(".,:;!?").encode()).digest()
+    for word in filter(None, (word.strip(".,:;!?") for word in text.lower().split())):
+        digest = hashlib.sha256(word.encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         vector += rng.normal(size=DIMENSIONS).astype(np.float32)
     length = float(np.linalg.norm(vector))

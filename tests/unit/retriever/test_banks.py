@@ -39,6 +39,20 @@ def names(retriever: RunningRetriever) -> list[str]:
     return [bank.name for bank in response.banks]
 
 
+def test_a_bank_that_is_there_can_be_taken(retriever: RunningRetriever) -> None:
+    """With allow_existing the call succeeds, and changes nothing in the bank."""
+    retriever.create(description="the first")
+    (result,) = add_references(retriever, "kept")
+    before = get(retriever)
+    bank = retriever_pb2.Bank(name=BANK, description="the second", codec="raw")
+    request = retriever_pb2.CreateBankRequest(bank=bank, allow_existing=True)
+    assert retriever.stub.CreateBank(request).bank == before
+    assert set(retrieve(retriever, named_query(result.id)).envelopes) == {result.id}
+    bank.name = "banks/new"
+    assert retriever.stub.CreateBank(request.__class__(bank=bank, allow_existing=True)).bank.name
+    assert sorted(names(retriever)) == sorted([BANK, "banks/new"])
+
+
 def test_a_new_bank_belongs_to_the_encoders_checkpoint(
     retriever: RunningRetriever, encoder: EncoderDouble
 ) -> None:

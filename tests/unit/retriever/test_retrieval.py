@@ -70,7 +70,7 @@ def test_texts_vectors_and_names_mix(filled: RunningRetriever) -> None:
 
 def test_a_text_without_known_features_finds_nothing(filled: RunningRetriever) -> None:
     """Its vector is zero, and zero is near nothing."""
-    assert search(filled, "", "cat")[0] == []
+    assert search(filled, "?", "cat")[0] == []
 
 
 def test_every_memory_is_sent_once(filled: RunningRetriever) -> None:

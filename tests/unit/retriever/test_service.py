@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from memory3_retriever.loading import load
 from memory3_retriever.metrics import RetrieverMetrics
 from memory3_retriever.service import RetrieverService
 from memory3_retriever.settings import RetrieverSettings
@@ -20,6 +21,7 @@ from memory3.errors import (
     SettingsError,
 )
 from memory3.rpc.channel import connect
+from memory3.rpc.logging import configure_logging
 from memory3.settings import ServiceSettings
 from memory3.v1 import retriever_pb2, retriever_pb2_grpc
 from tests.unit.retriever.calls import refused
@@ -144,3 +146,25 @@ def test_the_command_has_help() -> None:
         "│", ""
     )
     assert "Example" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("cache", "warned"), [("redis://user:secret@127.0.0.1:1/0", True), ("local", False)]
+)
+def test_a_cache_that_is_away_is_warned_of(
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    cache: str,
+    warned: bool,
+) -> None:
+    """The retriever starts without its Redis, and its log says so, without the password."""
+    configure_logging("retriever", log_format="json")
+    settings = RetrieverSettings.load(
+        checkpoint=checkpoint.path, data=tmp_path / "data", encoder="127.0.0.1:1", cache=cache
+    )
+    load(settings, RetrieverMetrics.on(CollectorRegistry())).close()
+    err = capsys.readouterr().err
+    assert ("the cache cannot be used now" in err) == warned
+    assert ("redis does not answer: ConnectionError" in err) == warned
+    assert "secret" not in err

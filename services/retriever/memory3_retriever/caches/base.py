@@ -68,6 +68,10 @@ class Cache(ABC):
     def describe(self) -> str:
         """The cache for people: name and place, never a credential."""
 
+    def fault(self) -> str | None:
+        """Why the cache cannot be used right now, for people; None if it can. Raises nothing."""
+        return None
+
     def close(self) -> None:  # noqa: B027 - most caches have nothing to release
         """Release what is held."""
 

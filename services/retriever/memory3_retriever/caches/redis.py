@@ -145,6 +145,15 @@ class RedisCache(Cache):
         """Name and place, without user or password."""
         return f"redis:{self._place}"
 
+    def fault(self) -> str | None:
+        """What an attempt to reach Redis ends with; None if it answers."""
+        try:
+            self._redis.ping()
+        except (redis.RedisError, OSError, ValueError) as error:
+            # The class alone: messages of redis-py may repeat the URL.
+            return f"redis does not answer: {type(error).__name__}"
+        return None
+
     def close(self) -> None:
         """End the writer and close the connections."""
         self._queue.put(None)

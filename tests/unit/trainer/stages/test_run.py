@@ -116,7 +116,7 @@ def test_a_killed_process_loses_only_the_steps_since_the_last_state(
         stderr=subprocess.DEVNULL,
     )
     metrics = tmp_path / "killed" / METRICS
-    assert eventually(lambda: metrics.is_file() and len(metrics.read_text().splitlines()) > 12, 300)
+    assert eventually(lambda: metrics.is_file() and len(metrics.read_text().splitlines()) > 12, 120)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 12 < len(losses(tmp_path / "killed")) < 60
