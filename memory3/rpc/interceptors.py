@@ -60,6 +60,9 @@ class ThreadInterceptor(grpc.ServerInterceptor):
             try:
                 self._guard.admit(call)
                 yield from behaviour(request, context)
+                # To grpc's request iterator a cancelled stream may look like one that has ended.
+                if not context.is_active():
+                    call.code = grpc.StatusCode.CANCELLED.name
             except GeneratorExit:
                 call.code = grpc.StatusCode.CANCELLED.name
                 raise

@@ -118,11 +118,14 @@ def added(memory3: Terminal) -> Any:
 
 
 def test_a_folder_is_added_once(memory3: Terminal, added: Any) -> None:
-    """Every kind of file gives references; repeating adds nothing; what is skipped is told."""
+    """Every kind of file gives references; repeating adds nothing; what is left out is told."""
     assert (added["num_added"], added["num_existing"]) == (5, 0)
     again = memory3("add", "docs", "-o", "json").json
     assert (again["num_added"], again["num_existing"], again["num_removed"]) == (0, 5, 0)
-    assert [skip["source"] for skip in added["skipped"]] == ["docs/picture.png"]
+    assert (added["skipped"], added["passed_over"]) == ([], {".png": 1})
+    named = memory3("add", "docs/picture.png", "-o", "json")
+    assert named.code == 1
+    assert [skip["source"] for skip in json.loads(named.out)["skipped"]] == ["docs/picture.png"]
     wrong = memory3("add", "nowhere")
     assert (wrong.code, wrong.out) == (2, "")
     assert "nowhere" in wrong.err

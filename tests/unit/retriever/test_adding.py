@@ -211,7 +211,11 @@ def test_a_stream_acknowledges_every_request_in_turn(retriever: RunningRetriever
 
 
 def test_a_cancelled_stream_keeps_what_was_acknowledged(retriever: RunningRetriever) -> None:
-    """It ends as CANCELLED, and its place is free again."""
+    """It is counted once, and its place is free again.
+
+    As CANCELLED, or as OK where the server saw the requests end before it saw the cancellation:
+    grpc reports the two one after the other.
+    """
     retriever.create()
     requests: queue.SimpleQueue[retriever_pb2.AddReferencesRequest | None] = queue.SimpleQueue()
     responses = retriever.stub.AddReferences(iter(requests.get, None))
@@ -221,7 +225,11 @@ def test_a_cancelled_stream_keeps_what_was_acknowledged(retriever: RunningRetrie
     responses.cancel()
     method = "/memory3.v1.RetrieverService/AddReferences"
     assert eventually(lambda: retriever.sample("memory3_rpc_running", method=method) == 0)
-    assert retriever.sample("memory3_rpc_requests_total", method=method, code="CANCELLED") == 1
+    counted = {
+        code: retriever.sample("memory3_rpc_requests_total", method=method, code=code)
+        for code in ("CANCELLED", "OK", "UNKNOWN", "INTERNAL")
+    }
+    assert counted["CANCELLED"] + counted["OK"] == sum(counted.values()) == 1
     requests.put(None)
     assert search(retriever, "kept text") == [["kept text"]]
 

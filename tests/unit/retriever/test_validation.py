@@ -38,6 +38,7 @@ def _cases() -> Iterator[tuple[str, dict[str, Any], str]]:
         yield "RestoreBank", {"snapshot": "a", "name": name}, "name"
         yield "GetReference", {"bank": name, "id": "0" * 32}, "bank"
         yield "ListReferences", {"bank": name}, "bank"
+        yield "ListSources", {"bank": name}, "bank"
         yield "DeleteReferences", {"bank": name, "source": "s"}, "bank"
         yield "Search", {"bank": name, "queries": [TEXT]}, "bank"
         yield (
@@ -59,9 +60,11 @@ def _cases() -> Iterator[tuple[str, dict[str, Any], str]]:
     for size in (-1, 1001, 2**31 - 1):
         yield "ListBanks", {"page_size": size}, "page_size"
         yield "ListReferences", {"bank": BANK, "page_size": size}, "page_size"
+        yield "ListSources", {"bank": BANK, "page_size": size}, "page_size"
     for token in ("x", "!!!!", "YmFua3MK", "cmVmZXJlbmNlcwphYWE="):
         yield "ListBanks", {"page_token": token}, "page_token"
         yield "ListReferences", {"bank": BANK, "page_token": token}, "page_token"
+        yield "ListSources", {"bank": BANK, "page_token": token}, "page_token"
     for snapshot in BAD_SNAPSHOTS:
         yield "SnapshotBank", {"name": BANK, "snapshot": snapshot}, "snapshot"
         yield "RestoreBank", {"snapshot": snapshot, "name": good}, "snapshot"
@@ -174,6 +177,7 @@ def test_bad_input_is_refused(
         ("GetReference", {"bank": "banks/none", "id": "0" * 32}),
         ("GetReference", {"bank": BANK, "id": "0" * 32}),
         ("ListReferences", {"bank": "banks/none"}),
+        ("ListSources", {"bank": "banks/none"}),
         ("DeleteReferences", {"bank": "banks/none", "source": "s"}),
         ("Search", {"bank": "banks/none", "queries": [TEXT]}),
         ("Retrieve", {"bank": "banks/none", "queries": [TEXT], "checkpoint_digest": DIGEST}),
