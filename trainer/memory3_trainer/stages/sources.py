@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -38,6 +38,8 @@ from memory3_trainer.stages.source_settings import (
     SourceSettings,
     TextSettings,
 )
+
+_FIELDS = fields(ReadingSettings)
 
 
 @dataclass(frozen=True)
@@ -171,13 +173,4 @@ def _told_by(data: Path, name: str) -> list[Path]:
 
 
 def _reading(settings: QuestionSettings | PeopleSettings) -> ReadingSettings:
-    return ReadingSettings(
-        num_passages=settings.num_passages,
-        questions_per_passage=settings.questions_per_passage,
-        num_references=settings.num_references,
-        passages_together=settings.passages_together,
-        attach=settings.attach,
-        question_weight=settings.question_weight,
-        reference_weight=settings.reference_weight,
-        no_reference_share=settings.no_reference_share,
-    )
+    return ReadingSettings(**{item.name: getattr(settings, item.name) for item in _FIELDS})
