@@ -68,17 +68,16 @@ class RetrievalMethods(ServicerBase):
         wanted = [key for key in _keys(found) if key in existing and key not in held]
         there = loaded.memories.ensure(bank, set(wanted), wait_s)
         limit.check()
-        memories = loaded.memories.read(bank, [key for key in wanted if key in there])
-        # The first are read before anything is sent, so that a fault is the call's only answer.
-        first = next(memories, None)
+        # The first are read before anything is sent, so that a fault is the call's only answer, and
+        # one that was deleted since the search is no hit any more.
+        gone, memories = loaded.memories.read(bank, [key for key in wanted if key in there])
+        existing, there = existing - gone, there - gone
         for index, hits in enumerate(found.hits):
             live = [hit for hit in hits if hit.key in existing]
             statuses = [_status(hit.key, held, there) for hit in live]
             yield retriever_pb2.RetrieveResponse(
                 result=_result(index, live, statuses, references, found.revision)
             )
-        if first is not None:
-            yield from _pieces(*first)
         for key, envelope in memories:
             yield from _pieces(key, envelope)
         unsent = existing - there

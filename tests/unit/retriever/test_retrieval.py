@@ -204,3 +204,37 @@ def test_the_cache_changes_no_answer(start_retriever: Any, tmp_path: Path, cache
         got = retrieve(other, text_query("cat"), text_query("fish"), k=6)
         assert got.results == before.results
         assert got.envelopes == before.envelopes
+
+
+@pytest.mark.parametrize("with_references", [False, True])
+def test_what_is_deleted_between_search_and_reading_is_no_hit(
+    filled: RunningRetriever, monkeypatch: pytest.MonkeyPatch, with_references: bool
+) -> None:
+    """The others are answered as if it had never been found."""
+    memories = filled.loaded.memories
+    ensure = memories.ensure
+    (found,) = search(filled, TEXTS[0], k=3)
+    request = retriever_pb2.SearchRequest(bank=BANK, queries=[text_query(TEXTS[0])], k=1)
+    (hit,) = filled.stub.Search(request).results[0].hits
+
+    def ensure_then_delete(*given: Any) -> set[bytes]:
+        there = ensure(*given)
+        deletion = retriever_pb2.DeleteReferencesRequest(bank=BANK, ids=[hit.reference.id])
+        filled.stub.DeleteReferences(deletion)
+        return there
+
+    monkeypatch.setattr(memories, "ensure", ensure_then_delete)
+    retrieval = retriever_pb2.RetrieveRequest(
+        bank=BANK,
+        queries=[text_query(TEXTS[0])],
+        k=3,
+        checkpoint_digest=filled.loaded.checkpoint.digest,
+        with_references=with_references,
+    )
+    parts = list(filled.stub.Retrieve(retrieval))
+    hits = parts[0].result.hits
+    assert [one.memory_status for one in hits] == [SENT, SENT]
+    assert hit.reference.id not in {one.reference_id for one in hits}
+    assert {part.piece.reference_id for part in parts[1:]} == {one.reference_id for one in hits}
+    if with_references:
+        assert [one.reference.text for one in hits] == found[1:]

@@ -50,19 +50,41 @@ class MemoryReader:
             there = bank.store.with_memory(keys)
         return there
 
-    def read(self, bank: LiveBank, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """The verified envelopes of keys whose memory is there, a few at a time.
+    def read(
+        self, bank: LiveBank, keys: Sequence[bytes]
+    ) -> tuple[set[bytes], Iterator[tuple[bytes, bytes]]]:
+        """The verified envelopes of keys whose memory is there.
+
+        The first `BATCH` are read at once, before the caller has promised any of them; the rest a
+        few at a time.
+
+        Returns:
+            Those of the first that were deleted in the meantime, and the envelopes of the others.
 
         Raises:
             CorruptDataError: One of them is damaged on disk.
             CheckpointMismatchError: One of them was written by another checkpoint.
-            UnavailableError: One of them was deleted in the meantime.
+            UnavailableError: One behind the first was deleted in the meantime.
         """
-        for start in range(0, len(keys), BATCH):
+        first = self._read_block(bank, keys[:BATCH])
+        return set(keys[:BATCH]) - first.keys(), self._in_turn(bank, first, keys)
+
+    def _in_turn(
+        self, bank: LiveBank, first: dict[bytes, bytes], keys: Sequence[bytes]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        yield from ((key, first[key]) for key in keys[:BATCH] if key in first)
+        for start in range(BATCH, len(keys), BATCH):
             block = keys[start : start + BATCH]
-            with self._metrics.retrieval.labels("read").time():
-                envelopes = self._read_block(bank, block)
-            yield from ((key, envelopes[key]) for key in block)
+            envelopes = self._read_block(bank, block)
+            for key in block:
+                if key not in envelopes:
+                    raise UnavailableError(
+                        f"reference {key.hex()} was deleted while it was being read",
+                        field="bank",
+                        remedy="retrieve again",
+                        retry_after_s=0.0,
+                    )
+                yield key, envelopes[key]
 
     def count_unsent(self, num_held: int, num_left_out: int) -> None:
         """Note the hits whose memories were not sent."""
@@ -74,23 +96,17 @@ class MemoryReader:
         self.cache.delete_many([_cache_key(bank, key) for key in keys])
 
     def _read_block(self, bank: LiveBank, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        envelopes = self._from_cache(bank, keys)
-        missing = [key for key in keys if key not in envelopes]
-        stored = bank.store.memories(missing)
-        for key in missing:
-            if key not in stored:
-                raise UnavailableError(
-                    f"reference {key.hex()} was deleted while it was being read",
-                    field="bank",
-                    remedy="retrieve again",
-                    retry_after_s=0.0,
-                )
-            self._verify_stored(bank, key, stored[key])
-        self.cache.put_many({_cache_key(bank, key): stored[key] for key in missing})
+        """The envelopes of keys; one that was deleted has none."""
+        with self._metrics.retrieval.labels("read").time():
+            envelopes = self._from_cache(bank, keys)
+            stored = bank.store.memories([key for key in keys if key not in envelopes])
+            for key, envelope in stored.items():
+                self._verify_stored(bank, key, envelope)
+            self.cache.put_many({_cache_key(bank, key): stored[key] for key in stored})
         self._count("cache", len(envelopes))
-        self._count("bank", len(missing))
+        self._count("bank", len(stored))
         self.num_from_cache += len(envelopes)
-        self.num_from_bank += len(missing)
+        self.num_from_bank += len(stored)
         return {**envelopes, **stored}
 
     def _from_cache(self, bank: LiveBank, keys: Sequence[bytes]) -> dict[bytes, bytes]:
