@@ -238,3 +238,28 @@ def test_what_is_deleted_between_search_and_reading_is_no_hit(
     assert {part.piece.reference_id for part in parts[1:]} == {one.reference_id for one in hits}
     if with_references:
         assert [one.reference.text for one in hits] == found[1:]
+
+
+def test_what_is_deleted_while_it_is_read_does_not_stay_in_the_cache(
+    filled: RunningRetriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read from the bank, deleted, and only then kept: the cache ends without it."""
+    memories = filled.loaded.memories
+    put_many = memories.cache.put_many
+    request = retriever_pb2.SearchRequest(bank=BANK, queries=[text_query(TEXTS[0])], k=1)
+    (hit,) = filled.stub.Search(request).results[0].hits
+    kept: list[Any] = []
+
+    def delete_then_put(values: dict[Any, bytes]) -> None:
+        deletion = retriever_pb2.DeleteReferencesRequest(bank=BANK, ids=[hit.reference.id])
+        assert filled.stub.DeleteReferences(deletion).num_deleted == 1
+        kept.extend(values)
+        put_many(values)
+
+    # Adding has filled the cache; empty it, so that the bank is read.
+    bank = filled.loaded.catalog.get(BANK.removeprefix("banks/"))
+    memories.forget(bank, [bytes.fromhex(hit.reference.id)])
+    monkeypatch.setattr(memories.cache, "put_many", delete_then_put)
+    retrieve(filled, text_query(TEXTS[0]), k=1)
+    assert len(kept) == 1
+    assert memories.cache.get_many(kept) == {}

@@ -102,12 +102,20 @@ class MemoryReader:
             stored = bank.store.memories([key for key in keys if key not in envelopes])
             for key, envelope in stored.items():
                 self._verify_stored(bank, key, envelope)
-            self.cache.put_many({_cache_key(bank, key): stored[key] for key in stored})
+            self._keep(bank, stored)
         self._count("cache", len(envelopes))
         self._count("bank", len(stored))
         self.num_from_cache += len(envelopes)
         self.num_from_bank += len(stored)
         return {**envelopes, **stored}
+
+    def _keep(self, bank: LiveBank, stored: dict[bytes, bytes]) -> None:
+        self.cache.put_many({_cache_key(bank, key): stored[key] for key in stored})
+        # Deleting empties the cache after the bank: what went between reading and keeping would
+        # stay in the cache, though never be served.
+        gone = stored.keys() - bank.store.with_memory(stored)
+        if gone:
+            self.forget(bank, sorted(gone))
 
     def _from_cache(self, bank: LiveBank, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         keys_by_name = {_cache_key(bank, key): key for key in keys}
