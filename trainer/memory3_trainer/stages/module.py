@@ -97,7 +97,9 @@ class StageModule(lightning.LightningModule):
         self._selector: Selector = plugins.load("selectors", model.config.memory.selector)()
         self._run: Callable[..., Tensor] | None = None
         if compile:
-            self._run = torch.compile(model, dynamic=True)
+            # The function, not the model: a compiled model would be a second module of this one,
+            # and its weights would stand in the state twice.
+            self._run = torch.compile(model.forward, dynamic=True)
         self.report: StepReport | None = None
 
     def training_step(self, batch: StepBatch, index: int) -> Tensor:

@@ -152,6 +152,21 @@ def test_activation_checkpointing_changes_nothing(
     assert losses(tmp_path / "run") == pytest.approx(expected, rel=1e-5)
 
 
+# torch's own compiler still imports what torch calls deprecated.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_a_compiled_run_goes_on_and_learns_the_same(data: Path, tmp_path: Path) -> None:
+    """Compiled for real, stopped and taken up: the losses are those of the plain model."""
+    text = {"kind": "text", "share": 1, "pack": "pack", "batch_size": 2, "length": 64}
+    run_stage(tiny(sources={"text": text}, steps=3), data, tmp_path / "plain")
+    settings = tiny(sources={"text": text}, steps=3, save_every=1, compile=True)
+    with pytest.raises(StoppedError):
+        run_stage(settings, data, tmp_path / "compiled", tell=stop_at(1))
+    kept = load_file(tmp_path / "compiled" / "state" / "model.safetensors")
+    compiled = run(settings, data, tmp_path / "compiled")
+    assert kept.keys() == weights(compiled).keys()
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
+
+
 def test_detached_memories_teach_the_writer_nothing(
     data: Path, tmp_path: Path, straight: Checkpoint
 ) -> None:
