@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from memory3.data.prompts import answer_text, question_prompt
+from memory3.data.prompts import QUESTION, answer_text, question_prompt
 from memory3.data.qa import Passage, Question, QuestionSet
 from memory3.documents.splitter import Splitter
 from memory3.embedders.base import search_text
@@ -77,9 +77,21 @@ class ReadingSet:
 
     @classmethod
     def of(
-        cls, sets: Iterable[QuestionSet], tokenizer: Tokenizer, *, reference_length: int
+        cls,
+        sets: Iterable[QuestionSet],
+        tokenizer: Tokenizer,
+        *,
+        reference_length: int,
+        template: str = QUESTION,
     ) -> ReadingSet:
-        """Cut the passages of question sets, and tokenize what is asked about them."""
+        """Cut the passages of question sets, and tokenize what is asked about them.
+
+        Args:
+            sets: Passages and questions.
+            tokenizer: Of the model.
+            reference_length: Most tokens of a reference.
+            template: The prompt, with ``{question}`` in it.
+        """
         splitter = Splitter(tokenizer, reference_length)
         references: list[Reference] = []
         passages: list[tuple[int, ...]] = []
@@ -96,7 +108,12 @@ class ReadingSet:
                 references += cut
                 first = len(questions)
                 questions += _asked(
-                    asked.get(passage.id, ()), references, numbers, len(passages), tokenizer
+                    asked.get(passage.id, ()),
+                    references,
+                    numbers,
+                    len(passages),
+                    tokenizer,
+                    template,
                 )
                 passages.append(numbers)
                 by_passage.append(tuple(range(first, len(questions))))
@@ -135,11 +152,12 @@ def _asked(
     numbers: tuple[int, ...],
     passage: int,
     tokenizer: Tokenizer,
+    template: str,
 ) -> list[AskedQuestion]:
     if not questions or not numbers:
         return []
     texts = [references[number].text for number in numbers]
-    prompts = [question_prompt(question.question) for question in questions]
+    prompts = [question_prompt(question.question, template) for question in questions]
     answers = [answer_text(question.answers[0]) for question in questions]
     encoded = tokenizer.encode_batch_fast([*prompts, *answers], add_special_tokens=False)
     return [

@@ -14,9 +14,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 _MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
-_DATE = re.compile(rf"(?:\d{{1,2}} (?:{_MONTH})|(?:{_MONTH}) \d{{1,2}})(?:,? \d{{4}})?")
+_DATE = re.compile(rf"\b(?:\d{{1,2}} (?:{_MONTH})|(?:{_MONTH})(?: \d{{1,2}})?\b)(?:,? \d{{4}}\b)?")
 _YEAR = re.compile(r"\b(?:1\d{3}|20[0-2]\d)\b(?![,.]\d)")
 _NUMBER = re.compile(r"\b\d[\d,.]*\d\b|\b\d\b")
 _NAME = re.compile(r"\b[A-Z][\w’'-]+(?:(?: (?:of|the|de|and|von|van|for))* [A-Z][\w’'-]*)*")
@@ -33,6 +34,12 @@ _STOP_WORDS = """
     why will with within without would you your
 """
 _STOP = frozenset(_STOP_WORDS.split())
+Form = Literal["questions", "completions", "recitations"]
+"""A question; the sentence up to a span, which is the answer; its first words, the rest asked for.
+
+In the last two the answer stands behind the same words as in the passage: copying is learnt there
+first, and of recitations every token teaches it.
+"""
 # Asked words by kind of span; where several fit, one is drawn.
 _ASKED = {
     "date": ("when", "on what date", "what date"),
@@ -43,7 +50,8 @@ _ASKED = {
     "phrase": ("what", "what", "which", "what kind"),
 }
 _PLACE_BEFORE = {"in", "at", "from", "near", "to", "into"}
-_MIN_WORDS, _MAX_WORDS, _MAX_ANSWER_WORDS = 6, 40, 6
+_MIN_WORDS, _MAX_WORDS, _MAX_ANSWER_WORDS = 6, 32, 6
+_MAX_BEGUN_WORDS, _MAX_RECITED_WORDS = 16, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,9 @@ def passages(text: str, *, num_words: int = 100) -> Iterator[str]:
         yield " ".join(held)
 
 
-def cloze_questions(passage: str, random: Random, *, title: str = "", limit: int) -> list[Cloze]:
+def cloze_questions(
+    passage: str, random: Random, *, title: str = "", limit: int, form: Form = "questions"
+) -> list[Cloze]:
     """Questions about a passage, at most one a sentence, in the order of its sentences.
 
     Args:
@@ -86,11 +96,12 @@ def cloze_questions(passage: str, random: Random, *, title: str = "", limit: int
         random: Draws sentences, spans, words and cuts.
         title: Stands for a pronoun at the beginning of a sentence, half of the time.
         limit: Most questions.
+        form: What is made of a sentence.
     """
     found = []
     for sentence in _SENTENCE_END.split(passage):
         if _MIN_WORDS <= len(sentence.split()) <= _MAX_WORDS:
-            question = _ask(sentence, random, title)
+            question = _FORMS[form](sentence, random, title)
             if question is not None:
                 found.append(question)
     chosen = sorted(random.sample(range(len(found)), min(limit, len(found))))
@@ -98,23 +109,23 @@ def cloze_questions(passage: str, random: Random, *, title: str = "", limit: int
 
 
 def _ask(sentence: str, random: Random, title: str) -> Cloze | None:
-    spans = _spans(sentence)
-    if not spans:
+    span = _draw(_spans(sentence), random)
+    if span is None:
         return None
-    kind = random.choice(sorted({span.kind for span in spans}))
-    span = random.choice([span for span in spans if span.kind == kind])
     answer = sentence[span.start : span.end]
     before, after = sentence[: span.start].split(), sentence[span.end :].split()
     if random.random() < 0.5:
         before, after = _clause(before, after)
-    if title and before and before[0].lower() in _PRONOUNS and random.random() < 0.5:
-        before = [*title.split(), *before[1:]]
+    elif random.random() < 0.8:  # as long as what people ask
+        before, after = before[-random.randint(2, 9) :], after[: random.randint(1, 9)]
+    before = _named(before, title, random)
     asked = random.choice(_ASKED[span.kind])
     if asked.startswith(("where", "when", "in ", "on ")) and before and before[-1] in _STOP:
         before = before[:-1]  # "in" of "in 1922"
     dropped = random.choice((0.0, 0.0, 0.15, 0.3))
     before, after = (_thin(words, dropped, random) for words in (before, after))
-    if len([word for word in before + after if word.lower().strip(".,") not in _STOP]) < 2:
+    left = [word.lower().strip(".,") for word in before + after]
+    if len([word for word in left if word not in _STOP and any(map(str.isalnum, word))]) < 2:
         return None  # nothing left to find it by
     if random.random() < 0.7:
         words = [asked, *before, *after]
@@ -124,6 +135,42 @@ def _ask(sentence: str, random: Random, title: str) -> Cloze | None:
     if random.random() < 0.5:
         question = question[:1].upper() + question[1:]
     return Cloze(question, answer)
+
+
+def _complete(sentence: str, random: Random, title: str) -> Cloze | None:
+    spans = [s for s in _spans(sentence) if len(sentence[: s.start].split()) >= _MIN_WORDS - 2]
+    span = _draw(spans, random)
+    if span is None:
+        return None
+    before = _named(sentence[: span.start].split(), title, random)
+    return Cloze(" ".join(before[-_MAX_BEGUN_WORDS:]), sentence[span.start : span.end])
+
+
+def _recite(sentence: str, random: Random, title: str) -> Cloze | None:
+    words = sentence.split()
+    begun = random.randint(2, min(6, len(words) - 2))
+    # From any place of the sentence on: what a sentence begins with is often what others do.
+    start = random.randint(0, max(0, len(words) - begun - _MIN_WORDS))
+    asked, rest = words[start : start + begun], words[start + begun :]
+    return Cloze(" ".join(asked), " ".join(rest[:_MAX_RECITED_WORDS]))
+
+
+_FORMS = {"questions": _ask, "completions": _complete, "recitations": _recite}
+
+
+def _draw(spans: list[_Span], random: Random) -> _Span | None:
+    """A span of any kind, rare kinds as often as common ones."""
+    if not spans:
+        return None
+    kind = random.choice(sorted({span.kind for span in spans}))
+    return random.choice([span for span in spans if span.kind == kind])
+
+
+def _named(words: list[str], title: str, random: Random) -> list[str]:
+    """Words with the title in place of a pronoun at the beginning, half of the time."""
+    if title and words and words[0].lower() in _PRONOUNS and random.random() < 0.5:
+        return [*title.split(), *words[1:]]
+    return words
 
 
 def _spans(sentence: str) -> list[_Span]:

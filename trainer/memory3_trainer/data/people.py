@@ -7,6 +7,7 @@ and value and nothing else; statements come next, questions over biographies las
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Literal
 
@@ -37,6 +38,7 @@ def people_set(
     num_people: int,
     together: int,
     related: float,
+    num_facts: tuple[int, int] = (8, 8),
     seed: int,
     reference_length: int,
 ) -> ReadingSet:
@@ -48,6 +50,7 @@ def people_set(
         num_people: How many are made.
         together: People in a row who state the same facts, so that only the name tells them apart.
         related: Share of these who share a name with an earlier one of the row.
+        num_facts: Facts that a row states, drawn from this range (both ends included).
         seed: Fixes everything.
         reference_length: A longer biography is cut.
     """
@@ -56,6 +59,7 @@ def people_set(
     asked: list[list[_Asked]] = []
     while len(texts) < num_people:
         people = sample_people(rng, min(together, num_people - len(texts)), related=related)
+        people = _with_facts(people, rng.sample(sorted(ATTRIBUTES), rng.randint(*num_facts)))
         for text, pairs in _FORMS[form](rng, people):
             texts.append(text)
             asked.append(pairs)
@@ -98,7 +102,7 @@ def full_name_biography(rng: Random, person: Person) -> str:
 
 def pairs(rng: Random, people: list[Person]) -> list[tuple[str, _Asked]]:
     """A name and a value each, and the name to be completed."""
-    name, sign = rng.choice(sorted(ATTRIBUTES)), rng.choice(SIGNS)
+    name, sign = rng.choice(sorted(people[0].facts)), rng.choice(SIGNS)
     return [
         (
             f"{person.name}{sign} {person.facts[name]}.",
@@ -106,6 +110,10 @@ def pairs(rng: Random, people: list[Person]) -> list[tuple[str, _Asked]]:
         )
         for person in people
     ]
+
+
+def _with_facts(people: list[Person], kept: list[str]) -> list[Person]:
+    return [replace(who, facts={name: who.facts[name] for name in kept}) for who in people]
 
 
 def _pairs(rng: Random, people: list[Person]) -> list[tuple[str, list[_Asked]]]:
@@ -126,7 +134,10 @@ def _questions(rng: Random, people: list[Person]) -> list[tuple[str, list[_Asked
     return [
         (
             biography(rng, person),
-            [(item.prompt, f" {item.answer}") for item in questions(rng, person)],
+            [
+                (item.prompt, f" {item.answer}")
+                for item in questions(rng, person, sorted(person.facts))
+            ],
         )
         for person in people
     ]

@@ -110,6 +110,8 @@ class ReadingSettings:
         question_weight: Loss weight of the question's tokens; those of the answer weigh 1.
         reference_weight: Loss weight of references that stand as text.
         no_reference_share: Share of questions with distractors only.
+        max_tokens: Questions that are longer with their answer are left out: all of a batch are
+            padded to its longest.
     """
 
     num_passages: int = 8
@@ -120,6 +122,7 @@ class ReadingSettings:
     question_weight: float = 0.1
     reference_weight: float = 0.0
     no_reference_share: float = 0.0
+    max_tokens: int = 512
 
 
 class QuestionSource(Source):
@@ -138,7 +141,17 @@ class QuestionSource(Source):
         self._reading, self._config, self._settings = reading, config, settings
         self._seed = seed
         self._ids = [reference.ids for reference in reading.references]
-        passages = [n for n, asked in enumerate(reading.by_passage) if asked]
+        self._asked = [
+            [number for number in asked if self._fits(reading.questions[number])]
+            for asked in reading.by_passage
+        ]
+        passages = [n for n, asked in enumerate(self._asked) if asked]
+        if not passages:
+            raise InvalidArgumentError(
+                f"no question is as short as {settings.max_tokens} tokens",
+                field="max_tokens",
+                remedy="raise it",
+            )
         size = settings.passages_together
         self._groups = [passages[at : at + size] for at in range(0, len(passages), size)]
 
@@ -149,10 +162,13 @@ class QuestionSource(Source):
         examples = []
         for place in share.of(len(drawn)):
             random = Random(f"{self._seed}:{number}:{place}")
-            asked = self._reading.by_passage[drawn[place]]
+            asked = self._asked[drawn[place]]
             chosen = random.sample(asked, min(len(asked), self._settings.questions_per_passage))
             examples += [self._example(self._reading.questions[n], around, random) for n in chosen]
         return _collate(examples, self._ids, self._config)
+
+    def _fits(self, question: AskedQuestion) -> bool:
+        return len(question.prompt) + len(question.answer) < self._settings.max_tokens
 
     def _drawn(self, number: int) -> list[int]:
         """The passages of a batch, whole groups of neighbours."""

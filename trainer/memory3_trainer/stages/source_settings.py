@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from memory3.data.prompts import QUESTION
+
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -59,6 +61,7 @@ class _Reading(Strict):
     question_weight: Share = 0.1
     reference_weight: Share = 0.0
     no_reference_share: Share = 0.0
+    max_tokens: Positive = 512
 
 
 class QuestionSettings(_Reading):
@@ -69,6 +72,7 @@ class QuestionSettings(_Reading):
         retrieved: Share of questions that read what retrieval finds for them.
         none: Share of questions that read nothing.
         distractors: Files of texts in the data folder that make the search harder.
+        template: The prompt, with ``{question}`` in it.
     """
 
     kind: Literal["questions"]
@@ -76,6 +80,7 @@ class QuestionSettings(_Reading):
     retrieved: Share = 0.0
     none: Share = 0.0
     distractors: tuple[str, ...] = ()
+    template: Annotated[str, Field(pattern=r"\{question\}")] = QUESTION
 
 
 class PeopleSettings(_Reading):
@@ -86,12 +91,15 @@ class PeopleSettings(_Reading):
             name the person in every sentence, ``pairs`` of name and value and nothing else.
         num_people: How many are made; passages of a batch that stand together share names.
         related: Share of people who share a name with another.
+        num_facts: Facts that passages standing together state, drawn from this range; few are
+            learnt sooner.
     """
 
     kind: Literal["people"]
     form: Literal["questions", "statements", "pairs"] = "questions"
     num_people: Positive = 20_000
     related: Share = 0.5
+    num_facts: tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]] = (8, 8)
 
 
 class PreferenceSettings(Strict):

@@ -81,7 +81,8 @@ class SourceMaker:
             case PeopleSettings():
                 reading = people_set(
                     self.tokenizer, form=settings.form, num_people=settings.num_people,
-                    together=settings.passages_together, related=settings.related, seed=seed,
+                    together=settings.passages_together, related=settings.related,
+                    num_facts=settings.num_facts, seed=seed,
                     reference_length=self.config.memory.reference_length,
                 )  # fmt: skip
                 return QuestionSource(reading, self.config, _reading(settings), seed=seed)
@@ -113,7 +114,9 @@ class SourceMaker:
     def _questions(self, settings: QuestionSettings, seed: int) -> Source:
         length = self.config.memory.reference_length
         sets = [read_named(self.data / name) for name in settings.sets]
-        reading = ReadingSet.of(sets, self.tokenizer, reference_length=length)
+        reading = ReadingSet.of(
+            sets, self.tokenizer, reference_length=length, template=settings.template
+        )
         if not reading.questions:
             raise InvalidArgumentError(
                 f"{', '.join(settings.sets)}: no question has an answer",

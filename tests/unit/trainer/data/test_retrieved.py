@@ -129,6 +129,18 @@ def test_the_answer_weighs_one_and_the_question_little(
         assert asked.endswith("\nAnswer:")
 
 
+def test_long_questions_are_left_out(reading: ReadingSet, config: ModelConfig) -> None:
+    """A batch is as wide as its longest question; a bound that none keeps is an error."""
+    lengths = sorted(len(asked.prompt) + len(asked.answer) for asked in reading.questions)
+    bound = lengths[len(lengths) // 2] + 1
+    assert bound <= lengths[-1]
+    settings = ReadingSettings(num_passages=4, max_tokens=bound)
+    batch = QuestionSource(reading, config, settings, seed=4).batch(0, Share())
+    assert batch.tokens.shape[1] <= 1 + bound
+    with pytest.raises(InvalidArgumentError, match="no question is as short as 3 tokens"):
+        QuestionSource(reading, config, ReadingSettings(max_tokens=3), seed=4)
+
+
 def test_references_can_stand_as_text(
     reading: ReadingSet, config: ModelConfig, tokenizer: Tokenizer
 ) -> None:

@@ -111,6 +111,18 @@ def test_made_up_people_answer_from_their_own_reference(form: Any, tokenizer: To
     assert again.questions == made.questions
 
 
+def test_rows_of_people_state_as_many_facts_as_asked_for(tokenizer: Tokenizer) -> None:
+    """Few facts are learnt first; all of a row state the same ones."""
+    made = people_set(
+        tokenizer, form="questions", num_people=40, together=4, related=0.5, num_facts=(1, 3),
+        seed=3, reference_length=128,
+    )  # fmt: skip
+    asked = [len(questions) for questions in made.by_passage]
+    rows = [asked[at : at + 4] for at in range(0, 40, 4)]
+    assert all(len(set(row)) == 1 for row in rows)
+    assert {row[0] for row in rows} == {1, 2, 3}
+
+
 def test_a_mixture_gives_every_source_its_share(data: Path) -> None:
     """Evenly spread, and each source counts its own batches; parts of a step follow."""
     made = {name: maker(data).make(name, tiny().sources[name]) for name in ("text", "people")}
