@@ -66,6 +66,36 @@ def people(
         typer.echo(f"{condition:>10}  {value:.3f}")
 
 
+@app.command(
+    epilog=examples(
+        "memory3 eval qa --checkpoint runs/sft/checkpoint … -o json > nq.json",
+        "python -m memory3_trainer record runs/sft/checkpoint nq=nq.json --out checkpoints/small",
+    )
+)
+def record(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint that was measured.")],
+    results: Annotated[
+        list[str], typer.Argument(metavar="NAME=FILE...", help="What `memory3 eval -o json` gave.")
+    ],
+    out: Annotated[Path, typer.Option(help="Checkpoint to make; may be the same.")],
+) -> None:
+    """Write measured scores into a checkpoint's manifest; its digest stays what it is."""
+    from memory3.checkpoint import Checkpoint
+    from memory3.cli.failures import tell
+    from memory3.errors import Memory3Error
+    from memory3_trainer.record import read_scores
+    from memory3_trainer.revise import revise_checkpoint
+
+    try:
+        scores = read_scores(results)
+        opened = Checkpoint.open(checkpoint)
+        revised = revise_checkpoint(opened, out, {}, provenance={}, scores=scores)
+    except Memory3Error as error:
+        tell(error)
+        raise typer.Exit(1) from error
+    typer.echo(f"{out}: digest {revised.digest[:12]}, scores {', '.join(revised.manifest.scores)}")
+
+
 @app.command(epilog=examples("python -m memory3_trainer plan memory3-2b --gpus 8 --gpus 64"))
 def plan(
     preset: Annotated[str, typer.Argument(help="Name of a preset.")] = "memory3-2b",
