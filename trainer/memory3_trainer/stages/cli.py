@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _COMMAND = "python -m memory3_trainer train"
 TRAIN_EXAMPLES = examples(
     f"{_COMMAND} small-warmup --data data --out runs/warmup",
-    f"{_COMMAND} small-continual --data data --start runs/warmup --out runs/continual",
+    f"{_COMMAND} small-pairs --data data --start runs/warmup --out runs/pairs",
     f"{_COMMAND} my-stage.toml --data data --out runs/mine --override steps=500 --devices 2"
     " --strategy ddp",
 )
