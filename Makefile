@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml
 	$(PIP) install --disable-pip-version-check --quiet $(PIP_TORCH_ARGS) -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## Ask 200 questions about made-up people, with and without their memories
+demo: $(STAMP) ## Ask about made-up people and real passages, with and without memories
 	@mkdir -p build
 	$(VENV)/bin/memory3 demo --output-file build/demo.json
 

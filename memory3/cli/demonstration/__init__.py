@@ -1,1 +1,1 @@
-"""The demonstration: an exam about people that the model has never seen, in four conditions."""
+"""The demonstration: questions about people that no model has seen, and real passages."""

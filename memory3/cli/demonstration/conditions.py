@@ -1,27 +1,18 @@
-"""Sits the exam in the four conditions, through gRPC like any client, and keeps the times."""
+"""Sits the exam about people in the four conditions, and keeps the times."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from memory3.cli.demonstration.asking import Asker, Example, Request
 from memory3.cli.demonstration.exam import Exam, Item
-from memory3.client import Client
 from memory3.sdk.answers import Answer
-from memory3.sdk.options import GenerateOptions
 
 Condition = Literal["none", "retrieved", "text", "wrong"]
 CONDITIONS: Final[tuple[Condition, ...]] = ("none", "retrieved", "text", "wrong")
-
-# A fact is one word; the rest is room for a model that does not stop by itself.
-_MAX_TOKENS: Final = 16
-# Strict fails where memories are late, and a busy machine may be slow; this is no test of speed.
-_RETRIEVAL_TIMEOUT_S: Final = 30.0
-_QUERIES_PER_SEARCH: Final = 100
-RECALL_AT: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +49,15 @@ class Sitting:
     """One run of the exam against running services.
 
     Args:
-        client: Talks to them.
-        bank: The bank with the biographies.
+        asker: Asks them.
         exam: The questions.
         reference_ids: For each person, the references of the biography.
-        concurrency: Requests in flight.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        bank: str,
-        exam: Exam,
-        reference_ids: Sequence[Sequence[str]],
-        concurrency: int,
-    ) -> None:
-        self._client = client
-        self._bank = bank
+    def __init__(self, asker: Asker, exam: Exam, reference_ids: Sequence[Sequence[str]]) -> None:
+        self._asker = asker
         self._exam = exam
         self._reference_ids = reference_ids
-        self._concurrency = concurrency
 
     def sit(self, condition: Condition) -> Outcome:
         """Answer all questions in one condition.
@@ -85,58 +65,39 @@ class Sitting:
         Raises:
             Memory3Error: A request failed, or went on without its memories.
         """
-        ask: Callable[[Item], Answer] = {
-            "none": self._ask_alone,
-            "retrieved": self._ask_bank,
-            "text": self._ask_with_text,
-            "wrong": self._ask_with_wrong_memory,
-        }[condition]
         items = self._exam.items
+        requests = [self._request(condition, item) for item in items]
         start = time.perf_counter()
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            answers = tuple(pool.map(ask, items))
+        answers = self._asker.ask_all(requests)
         seconds = time.perf_counter() - start
         num_right = sum(is_right(item, answer) for item, answer in zip(items, answers, strict=True))
         return Outcome(answers, num_right, seconds)
 
     def recall(self) -> float:
         """The share of questions whose biography is among the first five references found."""
-        found = 0
         items = self._exam.items
-        for start in range(0, len(items), _QUERIES_PER_SEARCH):
-            part = items[start : start + _QUERIES_PER_SEARCH]
-            prompts = [item.prompt for item in part]
-            results = self._client.search_many(self._bank, prompts, k=RECALL_AT)
-            for item, hits in zip(part, results, strict=True):
-                gold = set(self._reference_ids[item.person])
-                found += any(hit.reference.id in gold for hit in hits)
-        return found / len(items)
+        return self._asker.recall(
+            [item.prompt for item in items], [self._reference_ids[item.person] for item in items]
+        )
 
-    def explain(self, item: Item) -> Answer:
-        """Answer one question with the report of what was read."""
-        return self._generate(item.prompt, self._bank, {"report": True, "with_references": True})
+    def examples(self, count: int) -> tuple[Example, ...]:
+        """The first questions, answered from the bank with the report of what was read."""
+        return tuple(self._example(item) for item in self._exam.items[:count])
 
-    def _ask_alone(self, item: Item) -> Answer:
-        return self._generate(item.prompt, "", {})
+    def _example(self, item: Item) -> Example:
+        answer = self._asker.explain(item.prompt)
+        return Example(item.question.text, item.question.answer, is_right(item, answer), answer)
 
-    def _ask_bank(self, item: Item) -> Answer:
-        return self._generate(item.prompt, self._bank, {})
-
-    def _ask_with_text(self, item: Item) -> Answer:
-        return self._generate(item.prompt_with_text, "", {})
-
-    def _ask_with_wrong_memory(self, item: Item) -> Answer:
-        ids = self._reference_ids[item.other]
-        return self._generate(item.prompt, self._bank, {"reference_ids": ids})
-
-    def _generate(self, prompt: str, bank: str, options: GenerateOptions) -> Answer:
-        # Strict: an exam without the memories it is about would measure something else.
-        chosen: GenerateOptions = {"max_tokens": _MAX_TOKENS, "stop": "\n"}
-        if bank:
-            chosen["strict"] = True
-            chosen["retrieval_timeout"] = _RETRIEVAL_TIMEOUT_S
-        chosen.update(options)
-        return self._client.generate(prompt, bank, **chosen)
+    def _request(self, condition: Condition, item: Item) -> Request:
+        match condition:
+            case "none":
+                return Request(item.prompt)
+            case "retrieved":
+                return Request(item.prompt, from_bank=True)
+            case "text":
+                return Request(item.prompt_with_text)
+            case "wrong":
+                return Request(item.prompt, True, self._reference_ids[item.other])
 
 
 def is_right(item: Item, answer: Answer) -> bool:

@@ -1,4 +1,4 @@
-"""The exam: new made-up people, their biographies, and one question about each of some of them.
+"""The exam about people: made up anew, with biographies and one question about each of some.
 
 It must not know services: it makes texts.
 """

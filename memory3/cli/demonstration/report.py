@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from memory3.cli.demonstration.conditions import CONDITIONS, Condition, Outcome, is_right
-from memory3.cli.demonstration.exam import Exam, Item
+from memory3.cli.demonstration.asking import Example
+from memory3.cli.demonstration.conditions import CONDITIONS, Condition, Outcome
+from memory3.cli.demonstration.exam import Exam
+from memory3.cli.demonstration.passages import PASSAGE_CONDITIONS, PassageCondition, Reading
 from memory3.cli.demonstration.statistics import is_at_chance, median
 from memory3.cli.output import print_table, size_text, snippet
-from memory3.sdk.answers import Answer
 
 REQUIRED_ACCURACY: Final = 0.90
 
-_EXPLAINED: Final[dict[Condition, str]] = {
+_EXPLAINED: Final[dict[Condition | PassageCondition, str]] = {
     "none": "no memory",
     "retrieved": "memories found in the bank",
     "text": "the biography in the prompt",
     "wrong": "another person's memory",
+    "gold": "the passage's own memory",
 }
 
 
@@ -27,18 +29,22 @@ class Findings:
     """Everything that was measured.
 
     Attributes:
-        exam: The questions.
-        outcomes: How each condition went.
-        recall: The share of questions whose biography is among the first five found.
+        exam: The questions about people.
+        outcomes: How each condition went with them.
+        recall: The share of these questions whose biography is among the first five found.
+        examples: Some answers about people with the report of what was read.
+        reading: How the questions about real passages went.
         bytes_per_reference: The mean size of a memory with its envelope.
         checkpoint_digest: The checkpoint.
-        num_references: References in the bank, those of the project's own documents among them.
+        num_references: References in the bank, with those of passages and the project's documents.
         seconds: Wall time from the start of the services to the last answer.
     """
 
     exam: Exam
     outcomes: Mapping[Condition, Outcome]
     recall: float
+    examples: tuple[Example, ...]
+    reading: Reading
     bytes_per_reference: float
     checkpoint_digest: str
     num_references: int
@@ -61,6 +67,7 @@ class Findings:
             "num_questions": len(self.exam.items),
             "num_references": self.num_references,
             "retrieval_recall_at_5": self.recall,
+            "real_passages": self.reading.to_json(),
             "checkpoint_digest": self.checkpoint_digest,
             "passed": not self.faults(),
         }
@@ -83,7 +90,7 @@ class Findings:
 
 
 def print_findings(findings: Findings) -> None:
-    """Write the table of the four conditions."""
+    """Write a table of people and one of real passages, then some answers of each."""
     print_table(
         ["condition", "what the model has", ">accuracy", ">first token ms", ">tokens/s"],
         (
@@ -108,12 +115,36 @@ def print_findings(findings: Findings) -> None:
         f"({size_text(findings.bytes_per_reference)}); the bank has "
         f"{findings.num_references} references"
     )
+    _print_reading(findings.reading)
+    for example in (*findings.examples, *findings.reading.examples):
+        _print_example(example)
 
 
-def print_answer(item: Item, answer: Answer) -> None:
-    """Write one answer with the references it was read from."""
-    verdict = "right" if is_right(item, answer) else f"expected {item.question.answer}"
-    print(f"\n{item.question.text}  →  {answer.text.strip()}  ({verdict})")
+def _print_reading(reading: Reading) -> None:
+    print()
+    print_table(
+        ["condition", "what the model has", ">exact match", ">F1"],
+        (
+            (
+                name,
+                _EXPLAINED[name],
+                f"{reading.exact_match(name):.3f}",
+                f"{reading.f1(name):.3f}",
+            )
+            for name in PASSAGE_CONDITIONS
+        ),
+        title=f"{len(reading.asked.questions)} questions about {len(reading.asked.passages)} real "
+        "passages, whatever the model knows of them already",
+    )
+    print(
+        f"the right passage is among the first five found in {reading.recall:.1%} of the questions"
+    )
+
+
+def _print_example(example: Example) -> None:
+    answer = example.answer
+    verdict = "right" if example.is_right else f"expected {example.expected}"
+    print(f"\n{example.question}  →  {answer.text.strip()}  ({verdict})")
     if not answer.chunks:
         return
     references = answer.chunks[-1].references

@@ -1,18 +1,28 @@
-"""The parts of the demonstration that need no services: the exam, the statistics, the verdict."""
+"""The parts of the demonstration that need no services: exam, passages, statistics, verdict."""
 
 from __future__ import annotations
 
 import math
+import tomllib
+from fnmatch import fnmatch
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from memory3.cli.demonstration.conditions import Outcome
 from memory3.cli.demonstration.exam import make_exam
+from memory3.cli.demonstration.passages import Reading, passage_documents, read_passages
 from memory3.cli.demonstration.report import Findings
 from memory3.cli.demonstration.statistics import is_at_chance, median, tail
+from memory3.data.qa import Passage, Question, QuestionSet
+from memory3.documents.splitter import Splitter
 from memory3.sdk.answers import Answer, Choice, Finish, Usage
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_tail_of_small_binomials() -> None:
@@ -60,13 +70,88 @@ def test_exam_is_repeatable_and_its_answers_stand_in_the_texts() -> None:
     assert 0 < exam.chance < 0.5
 
 
+def test_passages_are_packaged_and_fit_the_demonstration() -> None:
+    """The files travel with the package; each answer stands in its passage and can be generated."""
+    folder = files("memory3.cli.demonstration")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["memory3"]
+    for name in ("world.passages.jsonl", "world.questions.jsonl"):
+        assert folder.joinpath(name).is_file()
+        assert any(fnmatch(f"cli/demonstration/{name}", pattern) for pattern in patterns)
+    asked = read_passages()
+    assert len({question.id for question in asked.questions}) == len(asked.questions) >= 100
+    assert {question.passage_id for question in asked.questions} == asked.passages.keys()
+    tokenizer = Tokenizer.from_file(str(ROOT / "checkpoints" / "people" / "tokenizer.json"))
+    for question in asked.questions:
+        assert question.answers
+        for answer in question.answers:
+            assert answer in asked.passages[question.passage_id].text
+            assert 1 <= len(answer.split()) <= 4
+            # The answer and the line's end fit into what the demonstration lets a model say.
+            assert len(tokenizer.encode(f" {answer}\n", add_special_tokens=False).ids) <= 16
+
+
+def test_a_passage_is_one_reference() -> None:
+    """What is attached as a passage's own memory is the whole of it."""
+    tokenizer = Tokenizer.from_file(str(ROOT / "checkpoints" / "people" / "tokenizer.json"))
+    splitter = Splitter(tokenizer, 128)
+    documents = passage_documents(read_passages())
+    assert len({document.source for document in documents}) == len(documents) >= 40
+    for document in documents:
+        assert document.source == f"world/{document.title}"
+        assert [piece.text for piece in splitter.split(document.text)] == [document.text]
+
+
+def said(text: str) -> Answer:
+    """An answer with this text."""
+    usage = Usage(completion_tokens=2, time_to_first_token=0.01)
+    return Answer((Choice(text, (1,), (), Finish(0, "stop", usage)),))
+
+
+def reading() -> Reading:
+    """Two questions, answered wrong, half right and right."""
+    passage = Passage("t", "Tea", "Tea is drunk hot in the old town of Turin.")
+    questions = [
+        Question("t-1", "Where?", ("old town", "old town of Turin"), "t"),
+        Question("t-2", "How?", ("hot",), "t"),
+    ]
+    answers = {
+        "none": (said(" Rome"), said(" cold")),
+        "retrieved": (said(" Turin town"), said(" Hot.")),
+        "gold": (said(" the old town of Turin"), said(" hot")),
+    }
+    return Reading(QuestionSet({"t": passage}, questions), answers, 0.5)  # type: ignore[arg-type]
+
+
+def test_real_passages_are_scored_as_evaluation_does() -> None:
+    """Normalised exact match and F1, with the best of several right answers, in each condition."""
+    assert reading().to_json() == {
+        "num_passages": 1,
+        "num_questions": 2,
+        "recall_at_5": 0.5,
+        "scores": {
+            "none": {"em": 0.0, "f1": 0.0},
+            "retrieved": {"em": 0.5, "f1": pytest.approx((2 / 3 + 1) / 2)},
+            "gold": {"em": 1.0, "f1": 1.0},
+        },
+    }
+
+
 def findings(num_right: dict[str, int]) -> Findings:
     """Findings of 40 questions with so many right answers in each condition."""
     exam = make_exam(7, 50, 40)
-    usage = Usage(completion_tokens=2, time_to_first_token=0.01)
-    answer = Answer((Choice(" x", (1,), (), Finish(0, "stop", usage)),))
-    outcomes = {name: Outcome((answer,) * 40, num, 4.0) for name, num in num_right.items()}
-    return Findings(exam, outcomes, 0.99, 1234.5, "d" * 64, 60, 12.0)  # type: ignore[arg-type]
+    outcomes = {name: Outcome((said(" x"),) * 40, num, 4.0) for name, num in num_right.items()}
+    return Findings(
+        exam=exam,
+        outcomes=outcomes,  # type: ignore[arg-type]
+        recall=0.99,
+        examples=(),
+        reading=reading(),
+        bytes_per_reference=1234.5,
+        checkpoint_digest="d" * 64,
+        num_references=60,
+        seconds=12.0,
+    )
 
 
 def test_verdict_needs_memory_to_help_and_its_absence_to_hurt() -> None:
@@ -88,3 +173,4 @@ def test_findings_as_json_have_the_agreed_fields() -> None:
     assert written["bytes_per_reference"] == 1234.5
     assert {"chance", "seconds", "num_people", "num_questions", "passed"} <= written.keys()
     assert {"retrieval_recall_at_5", "checkpoint_digest"} <= written.keys()
+    assert written["real_passages"] == reading().to_json()

@@ -128,3 +128,6 @@ def test_demo_measures_and_fails_a_model_that_knows_nothing(
     assert findings["bytes_per_reference"] > 0
     assert all(milliseconds > 0 for milliseconds in findings["ttft_ms"].values())
     assert findings["passed"] is False
+    real = findings["real_passages"]
+    assert (real["num_passages"], real["recall_at_5"]) == (42, pytest.approx(1, abs=0.2))
+    assert set(real["scores"]) == {"none", "retrieved", "gold"}
