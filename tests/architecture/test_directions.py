@@ -81,6 +81,7 @@ def test_nothing_unpickles(library: str) -> None:
         ("memory3.checkpoint", "torch"),
         ("memory3.data.qa", "torch"),
         ("memory3.cli.commands.eval", "torch"),
+        ("memory3.cli.demonstration.run", "torch"),
         ("memory3.memory.envelope", "torch"),
         ("memory3_retriever", "torch"),
         ("memory3_retriever.cli", "torch"),
