@@ -1,14 +1,15 @@
 """Breaks off a run that diverges, and says which states are worth keeping.
 
 A single high loss may be a hard batch; several in a row, or one that is no number, are a run that
-has left the rails. Nothing is updated with a loss that is no number.
+has left the rails. Nothing is updated with a loss that is no number. Sources are judged apart: a
+question may cost ten times what a recitation does.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import median
 
 from memory3.errors import TrainingDivergedError
@@ -18,17 +19,23 @@ class DivergenceGuard:
     """Watches losses.
 
     Args:
-        factor: A loss so many times the median of the last ones is a spike.
+        factor: A loss so many times the median of its source's last ones is a spike.
         patience: Spikes in a row that are one too many.
-        window: How many losses the median is taken of; before there are as many, none is a spike.
-        losses: The last losses of a run that goes on.
+        window: How many losses the median is taken of; before a source has as many, none of its
+            losses is a spike.
+        losses: The last losses of each source of a run that goes on.
     """
 
     def __init__(
-        self, *, factor: float, patience: int, window: int, losses: Iterable[float] = ()
+        self,
+        *,
+        factor: float,
+        patience: int,
+        window: int,
+        losses: Mapping[str, Iterable[float]] | None = None,
     ) -> None:
-        self._factor, self._patience = factor, patience
-        self._losses: deque[float] = deque(losses, maxlen=window)
+        self._factor, self._patience, self._window = factor, patience, window
+        self._losses = {name: deque(own, maxlen=window) for name, own in (losses or {}).items()}
         self._spikes = 0
 
     @property
@@ -37,11 +44,11 @@ class DivergenceGuard:
         return self._spikes == 0
 
     @property
-    def losses(self) -> tuple[float, ...]:
-        """The last losses, spikes left out."""
-        return tuple(self._losses)
+    def losses(self) -> dict[str, list[float]]:
+        """The last losses of each source, spikes left out."""
+        return {name: list(own) for name, own in self._losses.items()}
 
-    def check(self, step: int, loss: float, gradient_norm: float) -> None:
+    def check(self, step: int, source: str, loss: float, gradient_norm: float) -> None:
         """Look at a step before its update.
 
         Raises:
@@ -49,14 +56,14 @@ class DivergenceGuard:
         """
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             raise _diverged(step, f"loss {loss}, gradient norm {gradient_norm}")
-        full = len(self._losses) == self._losses.maxlen
-        if full and loss > self._factor * median(self._losses):
+        own = self._losses.setdefault(source, deque(maxlen=self._window))
+        if len(own) == self._window and loss > self._factor * median(own):
             self._spikes += 1
             if self._spikes >= self._patience:
-                raise _diverged(step, f"loss {loss:.3f}, median {median(self._losses):.3f}")
+                raise _diverged(step, f"{source}: loss {loss:.3f}, median {median(own):.3f}")
         else:
             self._spikes = 0
-            self._losses.append(loss)
+            own.append(loss)
 
 
 def _diverged(step: int, what: str) -> TrainingDivergedError:

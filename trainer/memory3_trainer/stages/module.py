@@ -119,7 +119,7 @@ class StageModule(lightning.LightningModule):
                 loss += own.detach().float()
         mean = self._summed(float(loss))
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip))
-        self.guard.check(batch.step, mean, norm)
+        self.guard.check(batch.step, batch.source, mean, norm)
         rate = self.schedule.learning_rate * self.schedule.factor(batch.step)
         self._update(rate)
         self.report = StepReport(

@@ -95,7 +95,7 @@ class GuardSettings(Strict):
     """When a run is broken off as diverged; see `memory3_trainer.stages.guard`.
 
     Attributes:
-        factor: A loss so many times the median of the last ones is a spike.
+        factor: A loss so many times the median of its source's last ones is a spike.
         patience: Spikes in a row that are one too many.
         window: How many losses the median is taken of.
     """

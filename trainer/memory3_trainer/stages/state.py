@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ class RunState:
     Attributes:
         step: Steps of the optimiser that are done.
         recipe: Digest of everything that fixes the run.
-        losses: The last losses, for the guard against divergence.
+        losses: The last losses of each source, for the guard against divergence.
     """
 
     step: int
     recipe: str
-    losses: tuple[float, ...] = ()
+    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def save_state(
@@ -61,7 +61,7 @@ def save_state(
     staged.mkdir(parents=True)
     save_file({name: part.detach().contiguous() for name, part in model.items()}, staged / _MODEL)
     save_file(_tensors(optimizers), staged / _OPTIMIZER)
-    facts = {"step": state.step, "recipe": state.recipe, "losses": list(state.losses)}
+    facts = {"step": state.step, "recipe": state.recipe, "losses": dict(state.losses)}
     (staged / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
     for file in staged.iterdir():
         _sync(file)
@@ -87,7 +87,7 @@ def find_state(run: Path, recipe: str) -> RunState | None:
         return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        state = RunState(int(facts["step"]), str(facts["recipe"]), tuple(facts["losses"]))
+        state = RunState(int(facts["step"]), str(facts["recipe"]), dict(facts["losses"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptDataError(
             f"{run.name}/{STATE} cannot be read", field=_FACTS, remedy="start the run anew"

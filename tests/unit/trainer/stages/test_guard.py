@@ -19,11 +19,11 @@ def test_spikes_apart_from_one_another_are_borne() -> None:
     """A good loss in between ends the count; spikes do not move the median."""
     watching = guard()
     for step, loss in enumerate([1.0, 1.0, 1.0, 1.0, 9.0, 1.0, 9.0]):
-        watching.check(step, loss, 1.0)
+        watching.check(step, "text", loss, 1.0)
     assert not watching.calm
-    assert watching.losses == (1.0, 1.0, 1.0, 1.0)
+    assert watching.losses == {"text": [1.0, 1.0, 1.0, 1.0]}
     with pytest.raises(TrainingDivergedError, match="step 7") as raised:
-        watching.check(7, 9.0, 1.0)
+        watching.check(7, "text", 9.0, 1.0)
     assert "learning_rate" in str(raised.value.field)
 
 
@@ -31,7 +31,7 @@ def test_nothing_is_a_spike_before_there_are_enough_losses() -> None:
     """The first steps of a run fall fast and jump."""
     watching = guard()
     for step, loss in enumerate([1.0, 9.0, 1.0, 9.0]):
-        watching.check(step, loss, 1.0)
+        watching.check(step, "text", loss, 1.0)
     assert watching.calm
 
 
@@ -39,14 +39,24 @@ def test_nothing_is_a_spike_before_there_are_enough_losses() -> None:
 def test_what_is_no_number_stops_at_once(loss: float, norm: float) -> None:
     """Loss or gradient."""
     with pytest.raises(TrainingDivergedError):
-        guard().check(0, loss, norm)
+        guard().check(0, "text", loss, norm)
 
 
 def test_a_guard_goes_on_with_the_losses_of_a_state() -> None:
     """So that a resumed run stops where the run itself would have."""
     watching = guard(patience=1)
     for step in range(4):
-        watching.check(step, 1.0, 1.0)
+        watching.check(step, "text", 1.0, 1.0)
     resumed = DivergenceGuard(factor=2.0, patience=1, window=4, losses=watching.losses)
     with pytest.raises(TrainingDivergedError):
-        resumed.check(4, 3.0, 1.0)
+        resumed.check(4, "text", 3.0, 1.0)
+
+
+def test_sources_are_judged_apart() -> None:
+    """What is dear for one source is ordinary for another, so states go on being kept."""
+    watching = guard()
+    for step in range(20):
+        watching.check(step, "questions" if step % 2 else "recitations", 9.0 * (step % 2) + 1, 1.0)
+        assert watching.calm
+    watching.check(20, "recitations", 9.0, 1.0)
+    assert not watching.calm
