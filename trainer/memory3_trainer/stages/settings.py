@@ -76,6 +76,12 @@ class SelectionSettings(Strict):
     hard_from: Share = 0.6
     detach: bool = False
 
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> SelectionSettings:
+        if self.anneal[0] >= self.anneal[1]:
+            raise ValueError("anneal: it must end after it starts; keep_from = 0 anneals nothing")
+        return self
+
 
 class ValidationSettings(Strict):
     """What is measured while training and never trained on.

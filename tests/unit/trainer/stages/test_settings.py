@@ -39,6 +39,7 @@ def test_every_shipped_recipe_is_valid(name: str) -> None:
         ({"sources": {"a": {"kind": "text", "share": 0, "pack": "p"}}}, "sources.a.text.share"),
         ({"precision": "16"}, "precision"),
         ({"validation": {"sources": {}}}, "validation.sources"),
+        ({"selection": {"anneal": [0.5, 0.5]}}, "selection"),
     ],
 )
 def test_a_wrong_field_is_named(changes: dict[str, Any], field: str) -> None:
