@@ -91,9 +91,10 @@ def test_passages_are_packaged_and_fit_the_demonstration() -> None:
             assert len(tokenizer.encode(f" {answer}\n", add_special_tokens=False).ids) <= 16
 
 
-def test_a_passage_is_one_reference() -> None:
+@pytest.mark.parametrize("name", ["people", "small"])
+def test_a_passage_is_one_reference(name: str) -> None:
     """What is attached as a passage's own memory is the whole of it."""
-    tokenizer = Tokenizer.from_file(str(ROOT / "checkpoints" / "people" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(ROOT / "checkpoints" / name / "tokenizer.json"))
     splitter = Splitter(tokenizer, 128)
     documents = passage_documents(read_passages())
     assert len({document.source for document in documents}) == len(documents) >= 40

@@ -7,10 +7,8 @@ command runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict
-from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +17,15 @@ import typer
 
 from memory3.cli.examples import examples
 from memory3.cli.options import Output, OutputOption
+from memory3_trainer.data.cloze_cli import CLOZE_EXAMPLES, cloze
+from memory3_trainer.data.command import (
+    COMMAND,
+    TextFieldOption,
+    TextsArgument,
+    TokenizerOption,
+    emit_summary,
+    told,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,34 +38,12 @@ app = typer.Typer(
     help="Prepare data: from raw text to packs, references and their neighbours.",
 )
 
-_COMMAND = "python -m memory3_trainer data"
 
-
-class ClozeForm(StrEnum):
-    """What `cloze` makes of a sentence."""
-
-    QUESTIONS = "questions"
-    COMPLETIONS = "completions"
-    RECITATIONS = "recitations"
-
-
-TextsArgument = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="TEXTS...",
-        help=".jsonl (also .xz, .zst, .gz), .parquet, .txt, .md, or folders of texts.",
-    ),
-]
-TextFieldOption = Annotated[
-    str, typer.Option("--text-field", help="Field or column that holds the text.")
-]
-TokenizerOption = Annotated[
-    Path, typer.Option("--tokenizer", help="tokenizer.json of the model to train.")
-]
+app.command(epilog=CLOZE_EXAMPLES)(cloze)
 
 
 @app.command(
-    epilog=examples(f"{_COMMAND} tokenizer texts.jsonl.xz --vocab-size 16384 --out tokenizer.json")
+    epilog=examples(f"{COMMAND} tokenizer texts.jsonl.xz --vocab-size 16384 --out tokenizer.json")
 )
 def tokenizer(
     texts: TextsArgument,
@@ -74,7 +59,7 @@ def tokenizer(
     from memory3_trainer.tokenizer import train_tokenizer
 
     count = num_bytes = 0
-    with _told(), progress_bar() as tell:
+    with told(), progress_bar() as tell:
 
         def read() -> Iterator[str]:
             nonlocal count, num_bytes
@@ -91,10 +76,10 @@ def tokenizer(
         trained.save(str(staged))
         staged.rename(out)
     facts = {"documents": count, "bytes": num_bytes, "tokens": trained.get_vocab_size()}
-    _emit(output, out, facts, start, count)
+    emit_summary(output, out, facts, start, count)
 
 
-@app.command(epilog=examples(f"{_COMMAND} deduplicate texts.jsonl.xz --out deduplicated"))
+@app.command(epilog=examples(f"{COMMAND} deduplicate texts.jsonl.xz --out deduplicated"))
 def deduplicate(
     texts: TextsArgument,
     out: Annotated[Path, typer.Option(help="Folder to make.")],
@@ -109,7 +94,7 @@ def deduplicate(
     from memory3_trainer.data.deduplication import deduplicate as run
 
     start = time.monotonic()
-    with _told(), progress_bar() as tell:
+    with told(), progress_bar() as tell:
         report = run(
             iter_documents(texts, text_field=text_field),
             out,
@@ -118,11 +103,11 @@ def deduplicate(
             progress=lambda so_far: tell("documents", so_far.num_read, None),
         )
     facts = {**asdict(report), "num_dropped": report.num_dropped}
-    _emit(output, out, facts, start, report.num_read)
+    emit_summary(output, out, facts, start, report.num_read)
 
 
 @app.command(
-    epilog=examples(f"{_COMMAND} pack texts.jsonl.xz --tokenizer tokenizer.json --out pack")
+    epilog=examples(f"{COMMAND} pack texts.jsonl.xz --tokenizer tokenizer.json --out pack")
 )
 def pack(
     texts: TextsArgument,
@@ -138,7 +123,7 @@ def pack(
     from memory3_trainer.data.packing import pack_texts
 
     start = time.monotonic()
-    with _told(), progress_bar() as tell:
+    with told(), progress_bar() as tell:
         facts = pack_texts(
             iter_documents(texts, text_field=text_field),
             _opened(tokenizer),
@@ -147,11 +132,11 @@ def pack(
             min_tokens=min_tokens,
             progress=lambda documents, tokens: tell("documents", documents, None),
         )
-    _emit(output, out, asdict(facts), start, facts.num_tokens)
+    emit_summary(output, out, asdict(facts), start, facts.num_tokens)
 
 
 @app.command(
-    epilog=examples(f"{_COMMAND} references texts.jsonl.xz --tokenizer tokenizer.json --out refs")
+    epilog=examples(f"{COMMAND} references texts.jsonl.xz --tokenizer tokenizer.json --out refs")
 )
 def references(
     texts: TextsArgument,
@@ -169,7 +154,7 @@ def references(
     from memory3_trainer.data.reference_store import write_references
 
     start = time.monotonic()
-    with _told(), progress_bar() as tell:
+    with told(), progress_bar() as tell:
         facts = write_references(
             iter_documents(texts, text_field=text_field),
             _opened(tokenizer),
@@ -178,85 +163,60 @@ def references(
             sources=[path.name for path in texts],
             progress=lambda documents, references: tell("references", references, None),
         )
-    _emit(output, out, asdict(facts), start, facts.num_references)
+    emit_summary(output, out, asdict(facts), start, facts.num_references)
 
 
 @app.command(
     epilog=examples(
-        f"{_COMMAND} cloze texts.jsonl.xz --out cloze",
-        f"{_COMMAND} cloze texts.jsonl.xz --form recitations --limit 40000 --out recite",
+        f"{COMMAND} lexical refs --out embedder",
+        f"{COMMAND} lexical refs --questions qa/train --texts people.jsonl --out embedder",
     )
 )
-def cloze(
-    texts: TextsArgument,
-    out: Annotated[Path, typer.Option(help="Name of the set, without endings.")],
-    form: Annotated[
-        ClozeForm, typer.Option(help="Questions, sentences to complete, or to recite.")
-    ] = ClozeForm.QUESTIONS,
-    limit: Annotated[int, typer.Option(min=0, help="Most passages; 0 takes all.")] = 0,
-    num_words: Annotated[int, typer.Option(min=20, help="Words of a passage, about.")] = 80,
-    min_words: Annotated[int, typer.Option(min=6, help="Shorter passages are left out.")] = 30,
-    passages_per_document: Annotated[int, typer.Option(min=1, help="At most.")] = 4,
-    questions_per_passage: Annotated[int, typer.Option(min=1, help="At most.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 1,
-    text_field: TextFieldOption = "text",
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Make a question set from plain text: a span of a sentence is taken out and asked for."""
-    from memory3.data.documents import iter_documents
-    from memory3.data.progress import progress_bar
-    from memory3_trainer.data.cloze_set import ClozeSettings, write_cloze_set
-
-    start = time.monotonic()
-    with _told(), progress_bar() as tell:
-        report = write_cloze_set(
-            iter_documents(texts, text_field=text_field),
-            out,
-            ClozeSettings(
-                num_words=num_words, min_words=min_words,
-                passages_per_document=passages_per_document,
-                questions_per_passage=questions_per_passage,
-                form=form.value, limit=limit, seed=seed,
-            ),
-            progress=lambda documents: tell("documents", documents, None),
-        )  # fmt: skip
-    _emit(output, out, asdict(report), start, report.documents)
-
-
-@app.command(epilog=examples(f"{_COMMAND} lexical refs --out embedder"))
 def lexical(
     references: Annotated[Path, typer.Argument(metavar="REFS", help="What `references` made.")],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
+    questions: Annotated[
+        list[Path] | None,
+        typer.Option(help="Question set NAME: words that every prompt has weigh little; again."),
+    ] = None,
+    texts: Annotated[list[Path] | None, typer.Option(help="More text to count; again.")] = None,
     dimensions: Annotated[int, typer.Option(min=32, max=8192, help="Length of a vector.")] = 384,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Count the words of references for the lexical embedder."""
+    from memory3.data.documents import iter_documents
     from memory3.data.progress import progress_bar
+    from memory3.data.prompts import question_prompt
+    from memory3.data.qa import read_named
     from memory3.embedders.lexical import LexicalEmbedder
     from memory3_trainer.data.reference_store import ReferenceStore
 
     start = time.monotonic()
-    with _told(), progress_bar() as tell:
+    with told(), progress_bar() as tell:
         store = ReferenceStore.open(references)
 
         def read() -> Iterator[str]:
             for number in range(len(store)):
                 tell("references", number + 1, len(store))
                 yield store.search_text(number)
+            for name in questions or ():
+                yield from (question_prompt(asked.question) for asked in read_named(name).questions)
+            for document in iter_documents(texts or ()):
+                yield document.text
 
         embedder = LexicalEmbedder.train(read(), dimensions=dimensions)
         out.mkdir(parents=True, exist_ok=True)
         for name, data in embedder.files().items():
             (out / name).write_bytes(data)
     facts = {"references": len(store), "dimensions": dimensions, "digest": embedder.digest}
-    _emit(output, out, facts, start, len(store))
+    emit_summary(output, out, facts, start, len(store))
 
 
 @app.command(
     epilog=examples(
-        f"{_COMMAND} neighbours pack refs --tokenizer tokenizer.json --embedder-dir embedder "
+        f"{COMMAND} neighbours pack refs --tokenizer tokenizer.json --embedder-dir embedder "
         "--out neighbours",
-        f"{_COMMAND} neighbours pack refs --checkpoint DIR --index exact --out neighbours",
+        f"{COMMAND} neighbours pack refs --checkpoint DIR --index exact --out neighbours",
     )
 )
 def neighbours(
@@ -296,7 +256,7 @@ def neighbours(
     from memory3_trainer.data.reference_store import ReferenceStore
 
     start = time.monotonic()
-    with _told(), progress_bar() as tell:
+    with told(), progress_bar() as tell:
         words, finds = _search_with(checkpoint, tokenizer, embedder, embedder_dir)
         facts = find_neighbours(
             PackedText.open(pack, words),
@@ -309,7 +269,7 @@ def neighbours(
             ),
             progress=tell,
         )
-    _emit(output, out, asdict(facts), start, facts.num_chunks)
+    emit_summary(output, out, asdict(facts), start, facts.num_chunks)
 
 
 def _search_with(
@@ -345,7 +305,7 @@ def _opened(path: Path) -> Tokenizer:
         ) from error
     if tokenizer.token_to_id(END) is None:
         raise InvalidArgumentError(
-            f"{path.name} has no token {END}", field="tokenizer", remedy=f"make one: {_COMMAND}"
+            f"{path.name} has no token {END}", field="tokenizer", remedy=f"make one: {COMMAND}"
         )
     # "</s>" in somebody's text is text: it must not end a document.
     tokenizer.encode_special_tokens = True
@@ -361,26 +321,3 @@ def _share(text: str) -> Fraction:
         raise InvalidArgumentError(
             f"{text!r} is no share", field="threshold", remedy="write 0.9, or 2/3"
         ) from error
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Errors as sentences on stderr, and exit code 1."""
-    from memory3.cli.failures import tell
-    from memory3.errors import Memory3Error
-
-    try:
-        yield
-    except Memory3Error as error:
-        tell(error)
-        raise typer.Exit(1) from error
-
-
-def _emit(output: Output, out: Path, facts: Mapping[str, object], start: float, count: int) -> None:
-    from memory3.cli.output import emit
-
-    seconds = time.monotonic() - start
-    values = {"out": str(out), **facts, "seconds": round(seconds, 1)}
-    values["per_second"] = round(count / max(seconds, 1e-9), 1)
-    simple = {k: v for k, v in values.items() if isinstance(v, str | int | float)}
-    emit(output, values, simple)

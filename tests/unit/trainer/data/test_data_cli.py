@@ -51,6 +51,12 @@ def test_the_commands_lead_from_text_to_neighbours(
     cut = _json("references", unique, "--reference-length", 32, *options, tmp_path / "refs")
     counted = _json("lexical", tmp_path / "refs", "--out", tmp_path / "embedder")
     assert counted["references"] == cut["num_references"]
+    _json("cloze", unique, "--min-words", 6, "--out", tmp_path / "asked")
+    more = _json(
+        "lexical", tmp_path / "refs", "--questions", tmp_path / "asked", "--texts", unique,
+        "--out", tmp_path / "prompted",
+    )  # fmt: skip
+    assert more["digest"] != counted["digest"]
     found = _json(
         "neighbours", tmp_path / "pack", tmp_path / "refs", "--embedder-dir", tmp_path / "embedder",
         "--index", "exact", "--threshold", "2/3", *options, tmp_path / "neighbours",
@@ -99,7 +105,7 @@ def test_a_failure_is_one_sentence_and_a_remedy(
 
 
 @pytest.mark.parametrize(
-    "command", ["tokenizer", "deduplicate", "pack", "references", "lexical", "neighbours"]
+    "command", ["tokenizer", "deduplicate", "pack", "references", "lexical", "neighbours", "cloze"]
 )
 def test_every_command_shows_an_example(command: str) -> None:
     """Help ends with a line that can be copied."""
