@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import TextIO
 
 from memory3.data.documents import Document
@@ -69,38 +70,48 @@ def write_cloze_set(
         InvalidArgumentError: No document has a sentence to ask about; nothing is written.
     """
     name.parent.mkdir(parents=True, exist_ok=True)
-    files = [name.with_name(f"{name.name}.{part}.jsonl") for part in ("passages", "questions")]
-    staged = [file.with_name(f".{file.name}.new") for file in files]
-    num_documents = num_passages = num_questions = 0
-    with (
-        staged[0].open("w", encoding="utf-8") as kept,
-        staged[1].open("w", encoding="utf-8") as asked,
-    ):
-        for document in documents:
-            num_documents += 1
-            progress(num_documents)
-            for number, (passage, questions) in enumerate(_asked(document, settings)):
-                passage_id = f"{document.id}#{number}"
-                _write(kept, {"id": passage_id, "title": document.title, "text": passage})
-                num_passages += 1
-                for cloze in questions:
-                    num_questions += 1
-                    _write(asked, {
-                        "id": f"cloze-{num_questions}", "question": cloze.question,
-                        "answers": [cloze.answer], "passage_id": passage_id,
-                    })  # fmt: skip
-            if settings.limit and num_passages >= settings.limit:
-                break
-    if not num_questions:
+    with TemporaryDirectory(dir=name.parent, prefix=f".{name.name}-") as folder:
+        staged = [Path(folder) / f"{name.name}.{part}.jsonl" for part in ("passages", "questions")]
+        with (
+            staged[0].open("w", encoding="utf-8") as passages_file,
+            staged[1].open("w", encoding="utf-8") as questions_file,
+        ):
+            report = _write_all(documents, settings, passages_file, questions_file, progress)
+        if not report.questions:
+            raise InvalidArgumentError(
+                f"{report.documents} documents hold no sentence to ask about",
+                field="documents",
+                remedy="give prose, or lower --min-words",
+            )
         for file in staged:
-            file.unlink()
-        raise InvalidArgumentError(
-            f"{num_documents} documents hold no sentence to ask about",
-            field="documents",
-            remedy="give prose, or lower --min-words",
-        )
-    for new, file in zip(staged, files, strict=True):
-        new.replace(file)
+            file.replace(name.parent / file.name)
+    return report
+
+
+def _write_all(
+    documents: Iterable[Document],
+    settings: ClozeSettings,
+    passages_file: TextIO,
+    questions_file: TextIO,
+    progress: Callable[[int], object],
+) -> ClozeReport:
+    num_documents = num_passages = num_questions = 0
+    for document in documents:
+        num_documents += 1
+        progress(num_documents)
+        for number, (passage, questions) in enumerate(_asked(document, settings)):
+            # Documents of several files may share an id; their order tells them apart.
+            passage_id = f"{num_documents}:{document.id}#{number}"
+            _write(passages_file, {"id": passage_id, "title": document.title, "text": passage})
+            num_passages += 1
+            for cloze in questions:
+                num_questions += 1
+                _write(questions_file, {
+                    "id": f"cloze-{num_questions}", "question": cloze.question,
+                    "answers": [cloze.answer], "passage_id": passage_id,
+                })  # fmt: skip
+        if settings.limit and num_passages >= settings.limit:
+            break
     return ClozeReport(num_documents, num_passages, num_questions)
 
 

@@ -1,6 +1,7 @@
 """A question set from plain text: read by what reads written ones, the same for the same seed."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,8 @@ def test_begun_sentences_go_on_with_the_answer(tmp_path: Path, form: str) -> Non
 def test_passages_of_a_document_stand_together_and_are_bounded(tmp_path: Path) -> None:
     """Neighbours in the file are neighbours in the document."""
     found = made(tmp_path, num_words=25, min_words=10, passages_per_document=2)
-    documents = [name.split("#")[0] for name in found.passages]
-    assert documents == [str(n) for n in range(8) for _ in range(2)]
+    titles = [passage.title for passage in found.passages.values()]
+    assert titles == [f"Kerrin {n}" for n in range(8) for _ in range(2)]
 
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -79,6 +80,27 @@ def test_text_without_sentences_is_an_error_and_writes_nothing(tmp_path: Path) -
     with pytest.raises(InvalidArgumentError, match="1 documents hold no sentence"):
         write_cloze_set([Document("1", "", "12 34")], tmp_path / "cloze", ClozeSettings())
     assert not list(tmp_path.iterdir())
+
+
+def test_documents_that_share_an_id_are_told_apart(tmp_path: Path) -> None:
+    """Files of several sources may count alike; the set can still be read."""
+    alike = [Document("1", item.title, item.text) for item in DOCUMENTS]
+    report = write_cloze_set(alike, tmp_path / "cloze", ClozeSettings())
+    assert len(read_named(tmp_path / "cloze").passages) == report.passages == 8
+
+
+def test_what_breaks_off_leaves_the_old_set(tmp_path: Path) -> None:
+    """And nothing beside it."""
+    before = made(tmp_path)
+
+    def broken() -> Iterator[Document]:
+        yield DOCUMENTS[0]
+        raise InvalidArgumentError("line 2 is no JSON")
+
+    with pytest.raises(InvalidArgumentError, match="line 2"):
+        write_cloze_set(broken(), tmp_path / "cloze", ClozeSettings())
+    assert read_named(tmp_path / "cloze").passages == before.passages
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_command_tells_what_it_made(tmp_path: Path) -> None:
