@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from memory3.data.prompts import QUESTION
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _rises(bounds: tuple[int, int]) -> tuple[int, int]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("a range goes from the smaller to the larger number")
+    return bounds
+
+
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_rises)]
+"""From and to, both included."""
+Fact = Annotated[int, Field(ge=1, le=8)]
 
 
 class Strict(BaseModel):
@@ -55,7 +66,7 @@ class _Reading(Strict):
     share: Annotated[float, Field(gt=0)]
     num_passages: Positive = 8
     questions_per_passage: Positive = 4
-    num_references: tuple[Positive, Positive] = (1, 5)
+    num_references: Range = (1, 5)
     passages_together: Positive = 1
     attach: bool = True
     question_weight: Share = 0.1
@@ -99,7 +110,7 @@ class PeopleSettings(_Reading):
     form: Literal["questions", "statements", "pairs"] = "questions"
     num_people: Positive = 20_000
     related: Share = 0.5
-    num_facts: tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]] = (8, 8)
+    num_facts: Annotated[tuple[Fact, Fact], AfterValidator(_rises)] = (8, 8)
 
 
 class PreferenceSettings(Strict):

@@ -64,6 +64,14 @@ def test_sources_fit_the_stage(stage: str, source: dict[str, Any], message: str)
         tiny(stage=stage, sources={"a": source})
 
 
+@pytest.mark.parametrize(("field", "value"), [("num_references", [5, 1]), ("num_facts", [4, 2])])
+def test_a_range_that_falls_is_refused(field: str, value: list[int]) -> None:
+    """Before a step draws from it."""
+    source = {**TINY["sources"]["people"], field: value}
+    with pytest.raises(InvalidArgumentError, match="from the smaller to the larger"):
+        tiny(sources={"people": source})
+
+
 def test_a_warmup_may_ask_about_its_context() -> None:
     """Questions whose references stand as text are plain language modelling."""
     source = {**TINY["sources"]["people"], "attach": False}
