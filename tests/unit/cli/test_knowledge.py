@@ -8,7 +8,8 @@ import pytest
 
 from memory3.client import Client
 from tests.unit.cli.conftest import Run
-from tests.unit.client.servers import DIGEST, Services
+from tests.unit.client.memory_retriever import DIGEST
+from tests.unit.client.servers import Services
 from tests.unit.ingest.files import write
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from memory3.client import Client
 from tests.unit.cli.conftest import Run
-from tests.unit.client.servers import DIGEST, Services
+from tests.unit.client.memory_retriever import DIGEST
+from tests.unit.client.servers import Services
 
 
 def test_generate_streams_text(serving: Run) -> None:

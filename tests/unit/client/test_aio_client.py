@@ -15,7 +15,8 @@ from memory3.errors import (
     StorageFullError,
 )
 from memory3.sdk.answers import ChunkMemories, Finish, TextDelta
-from tests.unit.client.servers import DIGEST, Services, envelope_of
+from tests.unit.client.memory_retriever import DIGEST, envelope_of
+from tests.unit.client.servers import Services
 
 
 async def test_text_goes_in_and_an_answer_comes_out(aio_client: AsyncClient) -> None:
