@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from memory3_trainer.stages.batch import MemoryBatch
 from memory3_trainer.stages.module import StageModule, StepReport
 from memory3_trainer.stages.state import RunState, save_state
+from memory3_trainer.stages.stopping import StopRequest
 
 METRICS = "metrics.jsonl"
 Tell = Callable[[StepReport, float], None]
@@ -31,6 +32,10 @@ class RunKeeper(Callback):
         validation: Batches to measure by source.
         validate_every: Steps between measurements.
         tell: Told about every step.
+        stop: Asked between steps.
+
+    Attributes:
+        stopped_after: Steps done when the run was told to stop; None if it was not.
     """
 
     def __init__(
@@ -43,16 +48,19 @@ class RunKeeper(Callback):
         validation: dict[str, list[MemoryBatch]],
         validate_every: int,
         tell: Tell,
+        stop: StopRequest,
     ) -> None:
+        self.stopped_after: int | None = None
         self._run, self._recipe, self._steps = run, recipe, steps
         self._save_every, self._validation = save_every, validation
-        self._validate_every, self._tell = validate_every, tell
+        self._validate_every, self._tell, self._stop = validate_every, tell, stop
         self._since = time.perf_counter()
 
     def on_train_batch_start(
         self, trainer: Trainer, module: Any, batch: Any, batch_idx: int
     ) -> None:
         """Start the clock of a step."""
+        self._stop.begin()
         self._since = time.perf_counter()
 
     def on_train_batch_end(
@@ -71,8 +79,12 @@ class RunKeeper(Callback):
             with (self._run / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             self._tell(report, rate)
-        if module.guard.calm and (done % self._save_every == 0 or done == self._steps):
+        stopping = module.summed(float(self._stop.told)) > 0
+        due = stopping or done % self._save_every == 0 or done == self._steps
+        if module.guard.calm and due:
             self._keep(trainer, module, done)
+        if stopping and done < self._steps:
+            self.stopped_after, trainer.should_stop = done, True
 
     def _keep(self, trainer: Trainer, module: StageModule, done: int) -> None:
         strategy = trainer.strategy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ TRAIN_EXAMPLES = examples(
 )
 RECIPES = Path(__file__).parent.parent / "recipes"
 _LINE_EVERY = 50
+_SIGTERM_EXIT = 128 + signal.SIGTERM
 
 
 def train(
@@ -55,7 +57,7 @@ def train(
     """Train one stage; with the same command it goes on where it was interrupted."""
     from memory3.cli.failures import tell as tell_error
     from memory3.cli.output import emit
-    from memory3.errors import Memory3Error
+    from memory3.errors import Memory3Error, RequestCancelledError
 
     given = [*(override or []), *(["selection.detach=true"] if detach_memory else [])]
     try:
@@ -72,6 +74,9 @@ def train(
                 fresh=fresh,
                 tell=shown,
             )
+    except RequestCancelledError as error:
+        tell_error(error)
+        raise typer.Exit(_SIGTERM_EXIT) from error
     except Memory3Error as error:
         tell_error(error)
         raise typer.Exit(1) from error

@@ -109,7 +109,7 @@ class StageModule(lightning.LightningModule):
             TrainingDivergedError: Before anything is updated.
         """
         selection = self.selection(batch.step)
-        weight = self._summed(sum(self.objective.weight(part) for part in batch.parts))
+        weight = self.summed(sum(self.objective.weight(part) for part in batch.parts))
         loss = torch.zeros((), device=self.device)
         for number, part in enumerate(batch.parts):
             with self._synchronised(number == len(batch.parts) - 1):
@@ -117,14 +117,14 @@ class StageModule(lightning.LightningModule):
                 # Processes average their gradients; the mean over all tokens wants the sum.
                 self.manual_backward(own * self.trainer.world_size)
                 loss += own.detach().float()
-        mean = self._summed(float(loss))
+        mean = self.summed(float(loss))
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip))
         self.guard.check(batch.step, batch.source, mean, norm)
         rate = self.schedule.learning_rate * self.schedule.factor(batch.step)
         self._update(rate)
         self.report = StepReport(
             batch.step, batch.source, mean, norm, rate, selection.tokens_kept,
-            int(self._summed(sum(float((part.weights > 0).sum()) for part in batch.parts))),
+            int(self.summed(sum(float((part.weights > 0).sum()) for part in batch.parts))),
         )  # fmt: skip
         return loss
 
@@ -137,8 +137,8 @@ class StageModule(lightning.LightningModule):
             with self.trainer.precision_plugin.forward_context():
                 moved = [part.to(self.device) for part in parts]
                 total = sum(float(objective.loss(self.model, part, selection)) for part in moved)
-            weight = self._summed(sum(objective.weight(part) for part in parts))
-            measured[name] = self._summed(total) / max(weight, 1e-9)
+            weight = self.summed(sum(objective.weight(part) for part in parts))
+            measured[name] = self.summed(total) / max(weight, 1e-9)
         return measured
 
     def selection(self, step: int) -> Selection:
@@ -168,7 +168,7 @@ class StageModule(lightning.LightningModule):
         pause = getattr(self.trainer.strategy.model, "no_sync", None)
         return nullcontext() if last or pause is None else pause()
 
-    def _summed(self, value: float) -> float:
+    def summed(self, value: float) -> float:
         """The sum over all processes."""
         if self.trainer.world_size == 1:
             return value

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from memory3.checkpoint import Checkpoint, save_checkpoint
+from memory3.errors import RequestCancelledError
 from memory3_trainer.allocator import keep_freed_memory
 from memory3_trainer.data.sources import Mixture, Share
 from memory3_trainer.stages.batch import MemoryBatch
@@ -39,6 +40,7 @@ from memory3_trainer.stages.state import (
     load_optimizers,
     load_weights,
 )
+from memory3_trainer.stages.stopping import StopRequest
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def run_stage(
         InvalidArgumentError: Settings or files do not fit.
         CheckpointMismatchError: The folder holds another run, or files of another tokenizer.
         TrainingDivergedError: The loss left the rails; the last good state is on disk.
+        RequestCancelledError: A SIGTERM came; the state of the last step is on disk.
     """
     keep_freed_memory()
     machines = machines or Machines()
@@ -105,7 +108,8 @@ def run_stage(
         read_metrics(out, before=state.step)
         (out / "stage.json").write_text(settings.model_dump_json(indent=2), encoding="utf-8")
     maker = SourceMaker(data, model.config, start.tokenizer, start.embedder, settings.seed)
-    keeper = _keeper(settings, maker, out, recipe, tell)
+    stop = StopRequest()
+    keeper = _keeper(settings, maker, out, recipe, tell, stop)
     trainer = _trainer(settings, machines, [keeper, _Resume(out, state.step)])
     module = StageModule(
         model, make_schedule(settings),
@@ -114,10 +118,16 @@ def run_stage(
         detach=settings.selection.detach, objective=objective, compile=settings.compile,
     )  # fmt: skip
     if state.step < settings.steps:
-        feed = _Feed(settings, maker, state.step)
-        trainer.fit(module, datamodule=feed)
+        feed = _Feed(settings, maker, state.step, stop)
+        with stop.heard(trainer):
+            trainer.fit(module, datamodule=feed)
     if not trainer.is_global_zero:
         return None
+    if keeper.stopped_after is not None:
+        raise RequestCancelledError(
+            f"stopped by a signal after step {keeper.stopped_after} of {settings.steps}",
+            remedy="the same command goes on from the last state",
+        )
     return export(settings, start, model, out, command=command)
 
 
@@ -147,14 +157,17 @@ def export(
 class _Feed(lightning.LightningDataModule):
     """Makes the sources in each process, with its own share of every batch."""
 
-    def __init__(self, settings: StageSettings, maker: SourceMaker, start: int) -> None:
+    def __init__(
+        self, settings: StageSettings, maker: SourceMaker, start: int, stop: StopRequest
+    ) -> None:
         super().__init__()
-        self._settings, self._maker, self._start = settings, maker, start
+        self._settings, self._maker, self._start, self._stop = settings, maker, start, stop
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The steps that are left."""
         settings, trainer = self._settings, self.trainer
         assert trainer is not None
+        self._stop.take_over()
         sources = {name: self._maker.make(name, own) for name, own in settings.sources.items()}
         mixture = Mixture(sources, {name: own.share for name, own in settings.sources.items()})
         feed = StepFeed(
@@ -183,7 +196,12 @@ class _Resume(lightning.Callback):
 
 
 def _keeper(
-    settings: StageSettings, maker: SourceMaker, out: Path, recipe: str, tell: Tell
+    settings: StageSettings,
+    maker: SourceMaker,
+    out: Path,
+    recipe: str,
+    tell: Tell,
+    stop: StopRequest,
 ) -> RunKeeper:
     validation: dict[str, list[MemoryBatch]] = {}
     asked = settings.validation
@@ -195,6 +213,7 @@ def _keeper(
     return RunKeeper(
         out, recipe, steps=settings.steps, save_every=settings.save_every,
         validation=validation, validate_every=asked.every if asked else settings.steps, tell=tell,
+        stop=stop,
     )  # fmt: skip
 
 
