@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix typecheck proto proto-check bench bench-training check train-people clean
+.PHONY: help setup demo test lint fix typecheck proto proto-check bench bench-training faults attacks check train-people clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,14 @@ demo: $(STAMP) ## Ask about made-up people and real passages, with and without m
 
 test: $(STAMP) ## Run all tests (PYTEST_ARGS chooses fewer)
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+# Files of faults are called test_f*.py, those of attacks test_a*.py; the rest runs with the tests.
+faults attacks: $(STAMP)
+	MEMORY3_FAULTS_FULL=1 MEMORY3_FAULTS_REPORT=build/$@.json \
+	  $(VENV)/bin/python -m pytest $(PYTEST_ARGS) --timeout 0 tests/faults/test_$(if $(filter faults,$@),f,a)[0-9]*.py
+
+faults: ## Run every fault in full (hours), counted in build/faults.json
+attacks: ## Run every attack in full, counted in build/attacks.json
 
 lint: $(STAMP) ## Check style and formatting; `make fix` mends most of it
 	$(VENV)/bin/ruff check

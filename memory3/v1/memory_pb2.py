@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17memory3/v1/memory.proto\x12\nmemory3.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x02\n\tReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x0f\n\x07heading\x18\x05 \x01(\t\x12\'\n\x04span\x18\x06 \x01(\x0b\x32\x19.memory3.v1.CharacterSpan\x12\x12\n\nnum_tokens\x18\x07 \x01(\x05\x12\x35\n\x08metadata\x18\x08 \x03(\x0b\x32#.memory3.v1.Reference.MetadataEntry\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\rCharacterSpan\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\"0\n\x06Memory\x12\x14\n\x0creference_id\x18\x01 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"w\n\x0e\x43heckpointInfo\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0enum_parameters\x18\x03 \x01(\x03\x12/\n\rmemory_layout\x18\x04 \x01(\x0b\x32\x18.memory3.v1.MemoryLayout\"\xb4\x01\n\x0cMemoryLayout\x12\x19\n\x11num_memory_layers\x18\x01 \x01(\x05\x12\x14\n\x0cnum_kv_heads\x18\x02 \x01(\x05\x12\x10\n\x08head_dim\x18\x03 \x01(\x05\x12\x13\n\x0btokens_kept\x18\x04 \x01(\x05\x12\x18\n\x10reference_length\x18\x05 \x01(\x05\x12\x14\n\x0c\x63hunk_length\x18\x06 \x01(\x05\x12\x1c\n\x14references_per_chunk\x18\x07 \x01(\x05*y\n\x0cMemoryStatus\x12\x1d\n\x19MEMORY_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMORY_STATUS_SENT\x10\x01\x12\x16\n\x12MEMORY_STATUS_HELD\x10\x02\x12\x1a\n\x16MEMORY_STATUS_LEFT_OUT\x10\x03\x42\x16Z\x14memory3/v1;memory3v1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17memory3/v1/memory.proto\x12\nmemory3.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x02\n\tReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x0f\n\x07heading\x18\x05 \x01(\t\x12\'\n\x04span\x18\x06 \x01(\x0b\x32\x19.memory3.v1.CharacterSpan\x12\x12\n\nnum_tokens\x18\x07 \x01(\x05\x12\x35\n\x08metadata\x18\x08 \x03(\x0b\x32#.memory3.v1.Reference.MetadataEntry\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\rCharacterSpan\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\"0\n\x06Memory\x12\x14\n\x0creference_id\x18\x01 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"w\n\x0e\x43heckpointInfo\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0enum_parameters\x18\x03 \x01(\x03\x12/\n\rmemory_layout\x18\x04 \x01(\x0b\x32\x18.memory3.v1.MemoryLayout\"\xb4\x01\n\x0cMemoryLayout\x12\x19\n\x11num_memory_layers\x18\x01 \x01(\x05\x12\x14\n\x0cnum_kv_heads\x18\x02 \x01(\x05\x12\x10\n\x08head_dim\x18\x03 \x01(\x05\x12\x13\n\x0btokens_kept\x18\x04 \x01(\x05\x12\x18\n\x10reference_length\x18\x05 \x01(\x05\x12\x14\n\x0c\x63hunk_length\x18\x06 \x01(\x05\x12\x1c\n\x14references_per_chunk\x18\x07 \x01(\x05*y\n\x0cMemoryStatus\x12\x1d\n\x19MEMORY_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMORY_STATUS_SENT\x10\x01\x12\x16\n\x12MEMORY_STATUS_HELD\x10\x02\x12\x1a\n\x16MEMORY_STATUS_LEFT_OUT\x10\x03\x42\x16Z\x14memory3/v1;memory3v1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,18 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'Z\024memory3/v1;memory3v1'
   _globals['_REFERENCE_METADATAENTRY']._loaded_options = None
   _globals['_REFERENCE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_MEMORYSTATUS']._serialized_start=773
-  _globals['_MEMORYSTATUS']._serialized_end=894
+  _globals['_MEMORYSTATUS']._serialized_start=822
+  _globals['_MEMORYSTATUS']._serialized_end=943
   _globals['_REFERENCE']._serialized_start=73
-  _globals['_REFERENCE']._serialized_end=372
-  _globals['_REFERENCE_METADATAENTRY']._serialized_start=325
-  _globals['_REFERENCE_METADATAENTRY']._serialized_end=372
-  _globals['_CHARACTERSPAN']._serialized_start=374
-  _globals['_CHARACTERSPAN']._serialized_end=417
-  _globals['_MEMORY']._serialized_start=419
-  _globals['_MEMORY']._serialized_end=467
-  _globals['_CHECKPOINTINFO']._serialized_start=469
-  _globals['_CHECKPOINTINFO']._serialized_end=588
-  _globals['_MEMORYLAYOUT']._serialized_start=591
-  _globals['_MEMORYLAYOUT']._serialized_end=771
+  _globals['_REFERENCE']._serialized_end=421
+  _globals['_REFERENCE_METADATAENTRY']._serialized_start=374
+  _globals['_REFERENCE_METADATAENTRY']._serialized_end=421
+  _globals['_CHARACTERSPAN']._serialized_start=423
+  _globals['_CHARACTERSPAN']._serialized_end=466
+  _globals['_MEMORY']._serialized_start=468
+  _globals['_MEMORY']._serialized_end=516
+  _globals['_CHECKPOINTINFO']._serialized_start=518
+  _globals['_CHECKPOINTINFO']._serialized_end=637
+  _globals['_MEMORYLAYOUT']._serialized_start=640
+  _globals['_MEMORYLAYOUT']._serialized_end=820
 # @@protoc_insertion_point(module_scope)

@@ -85,6 +85,7 @@ class Reference(_message.Message):
     NUM_TOKENS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the content hash of the reference: 32 lower-case hexadecimal digits over source, title,
     heading, span start and text. Output only; the same content always has the same id.
@@ -111,6 +112,12 @@ class Reference(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when the reference became durable. Output only."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """expire_time is when the reference is forgotten: from then on it is not found, and soon it is
+        deleted. Unset means never, or by the bank's default_ttl when it is added.
+        """
+
     def __init__(
         self,
         *,
@@ -123,10 +130,11 @@ class Reference(_message.Message):
         num_tokens: _builtins.int = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "span", b"span"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "span", b"span"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "heading", b"heading", "id", b"id", "metadata", b"metadata", "num_tokens", b"num_tokens", "source", b"source", "span", b"span", "text", b"text", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "heading", b"heading", "id", b"id", "metadata", b"metadata", "num_tokens", b"num_tokens", "source", b"source", "span", b"span", "text", b"text", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,6 +47,70 @@ WRITE_POLICY_LAZY: WritePolicy.ValueType  # 2
 """WRITE_POLICY_LAZY encodes at the first retrieval, then keeps the memory (cold start)."""
 Global___WritePolicy: _TypeAlias = WritePolicy  # noqa: Y015
 
+class _Durability:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DURABILITY_UNSPECIFIED: _Durability.ValueType  # 0
+    """DURABILITY_UNSPECIFIED is treated as DURABILITY_FSYNC."""
+    DURABILITY_FSYNC: _Durability.ValueType  # 1
+    """DURABILITY_FSYNC survives a loss of power: a change is on disk before it is acknowledged.
+    Changes of several callers may share one write to disk.
+    """
+    DURABILITY_ASYNC: _Durability.ValueType  # 2
+    """DURABILITY_ASYNC survives a kill of the process. A loss of power may take the last changes, at
+    most those of a second, and leaves the bank sound.
+    """
+
+class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
+    """Durability says what an acknowledged change survives."""
+
+DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
+"""DURABILITY_UNSPECIFIED is treated as DURABILITY_FSYNC."""
+DURABILITY_FSYNC: Durability.ValueType  # 1
+"""DURABILITY_FSYNC survives a loss of power: a change is on disk before it is acknowledged.
+Changes of several callers may share one write to disk.
+"""
+DURABILITY_ASYNC: Durability.ValueType  # 2
+"""DURABILITY_ASYNC survives a kill of the process. A loss of power may take the last changes, at
+most those of a second, and leaves the bank sound.
+"""
+Global___Durability: _TypeAlias = Durability  # noqa: Y015
+
+class _DuplicatePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DuplicatePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DuplicatePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DUPLICATE_POLICY_UNSPECIFIED: _DuplicatePolicy.ValueType  # 0
+    """DUPLICATE_POLICY_UNSPECIFIED is treated as DUPLICATE_POLICY_SKIP."""
+    DUPLICATE_POLICY_SKIP: _DuplicatePolicy.ValueType  # 1
+    """DUPLICATE_POLICY_SKIP leaves it as it is."""
+    DUPLICATE_POLICY_OVERWRITE: _DuplicatePolicy.ValueType  # 2
+    """DUPLICATE_POLICY_OVERWRITE gives it the new metadata and expiry, and has its vector and memory
+    written anew.
+    """
+    DUPLICATE_POLICY_FAIL: _DuplicatePolicy.ValueType  # 3
+    """DUPLICATE_POLICY_FAIL refuses it with ALREADY_EXISTS, and a document that has one with it."""
+
+class DuplicatePolicy(_DuplicatePolicy, metaclass=_DuplicatePolicyEnumTypeWrapper):
+    """DuplicatePolicy says what becomes of a reference that is in the bank already."""
+
+DUPLICATE_POLICY_UNSPECIFIED: DuplicatePolicy.ValueType  # 0
+"""DUPLICATE_POLICY_UNSPECIFIED is treated as DUPLICATE_POLICY_SKIP."""
+DUPLICATE_POLICY_SKIP: DuplicatePolicy.ValueType  # 1
+"""DUPLICATE_POLICY_SKIP leaves it as it is."""
+DUPLICATE_POLICY_OVERWRITE: DuplicatePolicy.ValueType  # 2
+"""DUPLICATE_POLICY_OVERWRITE gives it the new metadata and expiry, and has its vector and memory
+written anew.
+"""
+DUPLICATE_POLICY_FAIL: DuplicatePolicy.ValueType  # 3
+"""DUPLICATE_POLICY_FAIL refuses it with ALREADY_EXISTS, and a document that has one with it."""
+Global___DuplicatePolicy: _TypeAlias = DuplicatePolicy  # noqa: Y015
+
 @_typing.final
 class Bank(_message.Message):
     """Bank is a collection of references that belongs to exactly one checkpoint."""
@@ -63,12 +127,19 @@ class Bank(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     STATISTICS_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    DEFAULT_TTL_FIELD_NUMBER: _builtins.int
+    DURABILITY_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name, "banks/{bank}"."""
     checkpoint_digest: _builtins.str
     """checkpoint_digest is the checkpoint that wrote the memories. Output only."""
     index: _builtins.str
-    """index is the index plugin: "exact" or "hnsw". Empty means the retriever's default."""
+    """index is the index plugin, for example "exact" or "hnsw", with its parameters after a colon.
+    Empty means the retriever's default.
+    """
     codec: _builtins.str
     """codec is the codec of the memories. Empty means the encoder's default."""
     write_policy: Global___WritePolicy.ValueType
@@ -77,6 +148,12 @@ class Bank(_message.Message):
     """description is for people; at most 1024 characters."""
     revision: _builtins.int
     """revision is the number of the last committed change; it only grows. Output only."""
+    quota_bytes: _builtins.int
+    """quota_bytes is the most that the bank's records may take on disk; 0 means the retriever's limit.
+    An addition that would pass it is RESOURCE_EXHAUSTED, and changes nothing.
+    """
+    durability: Global___Durability.ValueType
+    """durability says what an acknowledged change survives."""
     @_builtins.property
     def embedder(self) -> _encoder_pb2.EmbedderInfo:
         """embedder made the vectors. Output only."""
@@ -88,6 +165,20 @@ class Bank(_message.Message):
     @_builtins.property
     def statistics(self) -> Global___BankStatistics:
         """statistics counts what is in the bank. Output only."""
+
+    @_builtins.property
+    def default_ttl(self) -> _duration_pb2.Duration:
+        """default_ttl is how long references live that are added without an expiry of their own. Unset
+        means for ever.
+        """
+
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """aliases are the resource names of the aliases that point at the bank. Output only."""
+
+    @_builtins.property
+    def replica(self) -> Global___Replica:
+        """replica says which generation is served, where the retriever is a reader. Output only."""
 
     def __init__(
         self,
@@ -102,14 +193,105 @@ class Bank(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
         statistics: Global___BankStatistics | None = ...,
+        quota_bytes: _builtins.int = ...,
+        default_ttl: _duration_pb2.Duration | None = ...,
+        durability: Global___Durability.ValueType = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        replica: Global___Replica | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "embedder", b"embedder", "statistics", b"statistics"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_ttl", b"default_ttl", "embedder", b"embedder", "replica", b"replica", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "codec", b"codec", "create_time", b"create_time", "description", b"description", "embedder", b"embedder", "index", b"index", "name", b"name", "revision", b"revision", "statistics", b"statistics", "write_policy", b"write_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "checkpoint_digest", b"checkpoint_digest", "codec", b"codec", "create_time", b"create_time", "default_ttl", b"default_ttl", "description", b"description", "durability", b"durability", "embedder", b"embedder", "index", b"index", "name", b"name", "quota_bytes", b"quota_bytes", "replica", b"replica", "revision", b"revision", "statistics", b"statistics", "write_policy", b"write_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Bank: _TypeAlias = Bank  # noqa: Y015
+
+@_typing.final
+class Replica(_message.Message):
+    """Replica describes what a reader serves of a bank."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    PUBLISH_TIME_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """generation is the number of the generation that is served."""
+    @_builtins.property
+    def publish_time(self) -> _timestamp_pb2.Timestamp:
+        """publish_time is when the writer published it."""
+
+    @_builtins.property
+    def lag(self) -> _duration_pb2.Duration:
+        """lag is the age of the oldest generation that is published and not served yet; zero if there is
+        none.
+        """
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        publish_time: _timestamp_pb2.Timestamp | None = ...,
+        lag: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lag", b"lag", "publish_time", b"publish_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "lag", b"lag", "publish_time", b"publish_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replica: _TypeAlias = Replica  # noqa: Y015
+
+@_typing.final
+class IndexStatistics(_message.Message):
+    """IndexStatistics describes the index of a bank."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUM_VECTORS_FIELD_NUMBER: _builtins.int
+    NUM_DELTA_FIELD_NUMBER: _builtins.int
+    NUM_DELETED_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    NUM_SAMPLED_FIELD_NUMBER: _builtins.int
+    REBUILDING_FIELD_NUMBER: _builtins.int
+    num_vectors: _builtins.int
+    """num_vectors counts the vectors in the index's base."""
+    num_delta: _builtins.int
+    """num_delta counts those that were added since and are searched exactly."""
+    num_deleted: _builtins.int
+    """num_deleted counts the vectors of the base that are deleted and passed over."""
+    memory_bytes: _builtins.int
+    """memory_bytes is what the index takes of main memory, as far as it is known."""
+    recall: _builtins.float
+    """recall is the share of true nearest neighbours among the first five found, on a sample of the
+    bank's own vectors. Unset for an exact index and before the first measurement.
+    """
+    num_sampled: _builtins.int
+    """num_sampled counts the vectors of that sample."""
+    rebuilding: _builtins.bool
+    """rebuilding tells whether a new base is being built."""
+    def __init__(
+        self,
+        *,
+        num_vectors: _builtins.int = ...,
+        num_delta: _builtins.int = ...,
+        num_deleted: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        recall: _builtins.float | None = ...,
+        num_sampled: _builtins.int = ...,
+        rebuilding: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "recall", b"recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "memory_bytes", b"memory_bytes", "num_deleted", b"num_deleted", "num_delta", b"num_delta", "num_sampled", b"num_sampled", "num_vectors", b"num_vectors", "rebuilding", b"rebuilding", "recall", b"recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
+
+Global___IndexStatistics: _TypeAlias = IndexStatistics  # noqa: Y015
 
 @_typing.final
 class BankStatistics(_message.Message):
@@ -122,6 +304,9 @@ class BankStatistics(_message.Message):
     NUM_SOURCES_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     DISK_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    NUM_EXPIRING_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
     num_references: _builtins.int
     """num_references counts the references."""
     num_memories: _builtins.int
@@ -132,6 +317,14 @@ class BankStatistics(_message.Message):
     """memory_bytes is the size of all envelopes."""
     disk_bytes: _builtins.int
     """disk_bytes is the size of the bank's files."""
+    used_bytes: _builtins.int
+    """used_bytes is what records take of them; it is what the quota bounds."""
+    num_expiring: _builtins.int
+    """num_expiring counts the references that have an expiry."""
+    @_builtins.property
+    def index(self) -> Global___IndexStatistics:
+        """index describes the bank's index."""
+
     def __init__(
         self,
         *,
@@ -140,10 +333,13 @@ class BankStatistics(_message.Message):
         num_sources: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
         disk_bytes: _builtins.int = ...,
+        used_bytes: _builtins.int = ...,
+        num_expiring: _builtins.int = ...,
+        index: Global___IndexStatistics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "num_memories", b"num_memories", "num_references", b"num_references", "num_sources", b"num_sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "index", b"index", "memory_bytes", b"memory_bytes", "num_expiring", b"num_expiring", "num_memories", b"num_memories", "num_references", b"num_references", "num_sources", b"num_sources", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -466,6 +662,7 @@ class Snapshot(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CHECKPOINT_DIGEST_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the snapshot's id."""
     bank: _builtins.str
@@ -478,6 +675,10 @@ class Snapshot(_message.Message):
     """size_bytes is the size of the data file."""
     checkpoint_digest: _builtins.str
     """checkpoint_digest is the checkpoint that the bank belongs to."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """create_time is when it was taken."""
+
     def __init__(
         self,
         *,
@@ -487,10 +688,11 @@ class Snapshot(_message.Message):
         sha256: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         checkpoint_digest: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "checkpoint_digest", b"checkpoint_digest", "id", b"id", "revision", b"revision", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "checkpoint_digest", b"checkpoint_digest", "create_time", b"create_time", "id", b"id", "revision", b"revision", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -600,6 +802,7 @@ class Document(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """text is the plain or Markdown text. Required, at most 3 MiB a document."""
     source: _builtins.str
@@ -610,6 +813,12 @@ class Document(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """metadata is copied to every reference of the document."""
 
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """ttl is how long the document's references live, counted from when they are added. Unset means
+        the bank's default_ttl.
+        """
+
     def __init__(
         self,
         *,
@@ -617,10 +826,11 @@ class Document(_message.Message):
         source: _builtins.str = ...,
         title: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ttl: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "source", b"source", "text", b"text", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "source", b"source", "text", b"text", "title", b"title", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -635,12 +845,17 @@ class AddDocumentsRequest(_message.Message):
     BANK_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
+    DUPLICATE_POLICY_FIELD_NUMBER: _builtins.int
     bank: _builtins.str
     """bank is the resource name; required in the first request, empty or equal in later ones."""
     replace: _builtins.bool
     """replace removes, in the same transaction, those references of exactly each document's source
     that the document no longer contains, and gives those that were there already the document's
     metadata, without encoding them again. Without it the first metadata stay.
+    """
+    duplicate_policy: Global___DuplicatePolicy.ValueType
+    """duplicate_policy says what becomes of references that are there already. With replace it must
+    be unset.
     """
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
@@ -652,10 +867,11 @@ class AddDocumentsRequest(_message.Message):
         bank: _builtins.str = ...,
         documents: _abc.Iterable[Global___Document] | None = ...,
         replace: _builtins.bool = ...,
+        duplicate_policy: Global___DuplicatePolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "documents", b"documents", "replace", b"replace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "documents", b"documents", "duplicate_policy", b"duplicate_policy", "replace", b"replace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -773,8 +989,11 @@ class AddReferencesRequest(_message.Message):
 
     BANK_FIELD_NUMBER: _builtins.int
     REFERENCES_FIELD_NUMBER: _builtins.int
+    DUPLICATE_POLICY_FIELD_NUMBER: _builtins.int
     bank: _builtins.str
     """bank is the resource name; required in the first request, empty or equal in later ones."""
+    duplicate_policy: Global___DuplicatePolicy.ValueType
+    """duplicate_policy says what becomes of references that are there already."""
     @_builtins.property
     def references(self) -> _containers.RepeatedCompositeFieldContainer[_memory_pb2.Reference]:
         """references are the references of this batch: at most 1024."""
@@ -784,10 +1003,11 @@ class AddReferencesRequest(_message.Message):
         *,
         bank: _builtins.str = ...,
         references: _abc.Iterable[_memory_pb2.Reference] | None = ...,
+        duplicate_policy: Global___DuplicatePolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "references", b"references"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "duplicate_policy", b"duplicate_policy", "references", b"references"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1162,6 +1382,7 @@ class SearchRequest(_message.Message):
     BANK_FIELD_NUMBER: _builtins.int
     QUERIES_FIELD_NUMBER: _builtins.int
     K_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     bank: _builtins.str
     """bank is the resource name of the bank."""
     k: _builtins.int
@@ -1170,20 +1391,169 @@ class SearchRequest(_message.Message):
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
         """queries are 1 to 256 queries."""
 
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """filter restricts what is found. Unset restricts nothing."""
+
     def __init__(
         self,
         *,
         bank: _builtins.str = ...,
         queries: _abc.Iterable[Global___Query] | None = ...,
         k: _builtins.int = ...,
+        filter: Global___Filter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "k", b"k", "queries", b"queries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "filter", b"filter", "k", b"k", "queries", b"queries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class Filter(_message.Message):
+    """Filter restricts references by their metadata: all of its conditions must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Condition]:
+        """conditions are at most 32."""
+
+    def __init__(
+        self,
+        *,
+        conditions: _abc.Iterable[Global___Condition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Filter: _TypeAlias = Filter  # noqa: Y015
+
+@_typing.final
+class Condition(_message.Message):
+    """Condition is one test of a reference's metadata."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    EQUALS_FIELD_NUMBER: _builtins.int
+    ANY_OF_FIELD_NUMBER: _builtins.int
+    RANGE_FIELD_NUMBER: _builtins.int
+    EXISTS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """key is the key of the metadata. "$source" and "$title" stand for the reference's own fields."""
+    equals: _builtins.str
+    """equals is the value."""
+    exists: _builtins.bool
+    """exists asks whether there is the key at all."""
+    @_builtins.property
+    def any_of(self) -> Global___Values:
+        """any_of holds the values of which it is one: at most 1000."""
+
+    @_builtins.property
+    def range(self) -> Global___Range:
+        """range holds bounds."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        equals: _builtins.str = ...,
+        any_of: Global___Values | None = ...,
+        range: Global___Range | None = ...,
+        exists: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "equals", b"equals", "exists", b"exists", "range", b"range", "test", b"test"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "equals", b"equals", "exists", b"exists", "key", b"key", "range", b"range", "test", b"test"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_test: _TypeAlias = _typing.Literal["equals", "any_of", "range", "exists"]  # noqa: Y015
+    _WhichOneofArgType_test: _TypeAlias = _typing.Literal["test", b"test"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_test) -> _WhichOneofReturnType_test | None: ...
+
+Global___Condition: _TypeAlias = Condition  # noqa: Y015
+
+@_typing.final
+class Values(_message.Message):
+    """Values is a list of values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """values are the values."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Values: _TypeAlias = Values  # noqa: Y015
+
+@_typing.final
+class Range(_message.Message):
+    """Range is an interval; at least one bound must be set. Where all bounds are decimal numbers, values are
+    compared as numbers, and those that are none are outside; otherwise as strings, by code point,
+    which is right for dates and times in ISO 8601.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    ABOVE_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
+    min: _builtins.str
+    """min is the least value, inclusive."""
+    max: _builtins.str
+    """max is the greatest value, inclusive."""
+    above: _builtins.str
+    """above is a lower bound, exclusive."""
+    below: _builtins.str
+    """below is an upper bound, exclusive."""
+    def __init__(
+        self,
+        *,
+        min: _builtins.str | None = ...,
+        max: _builtins.str | None = ...,
+        above: _builtins.str | None = ...,
+        below: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_below", b"_below", "_max", b"_max", "_min", b"_min", "above", b"above", "below", b"below", "max", b"max", "min", b"min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_below", b"_below", "_max", b"_max", "_min", b"_min", "above", b"above", "below", b"below", "max", b"max", "min", b"min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__above: _TypeAlias = _typing.Literal["above"]  # noqa: Y015
+    _WhichOneofArgType__above: _TypeAlias = _typing.Literal["_above", b"_above"]  # noqa: Y015
+    _WhichOneofReturnType__below: _TypeAlias = _typing.Literal["below"]  # noqa: Y015
+    _WhichOneofArgType__below: _TypeAlias = _typing.Literal["_below", b"_below"]  # noqa: Y015
+    _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
+    _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
+    _WhichOneofReturnType__min: _TypeAlias = _typing.Literal["min"]  # noqa: Y015
+    _WhichOneofArgType__min: _TypeAlias = _typing.Literal["_min", b"_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__above) -> _WhichOneofReturnType__above | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__below) -> _WhichOneofReturnType__below | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max) -> _WhichOneofReturnType__max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min) -> _WhichOneofReturnType__min | None: ...
+
+Global___Range: _TypeAlias = Range  # noqa: Y015
 
 @_typing.final
 class SearchResponse(_message.Message):
@@ -1274,6 +1644,7 @@ class RetrieveRequest(_message.Message):
     CHECKPOINT_DIGEST_FIELD_NUMBER: _builtins.int
     WITH_REFERENCES_FIELD_NUMBER: _builtins.int
     ENCODE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     bank: _builtins.str
     """bank is the resource name of the bank."""
     k: _builtins.int
@@ -1296,6 +1667,10 @@ class RetrieveRequest(_message.Message):
         of the call.
         """
 
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """filter restricts what is found by text and vector. Unset restricts nothing."""
+
     def __init__(
         self,
         *,
@@ -1306,10 +1681,11 @@ class RetrieveRequest(_message.Message):
         checkpoint_digest: _builtins.str = ...,
         with_references: _builtins.bool = ...,
         encode_timeout: _duration_pb2.Duration | None = ...,
+        filter: Global___Filter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["encode_timeout", b"encode_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encode_timeout", b"encode_timeout", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "checkpoint_digest", b"checkpoint_digest", "encode_timeout", b"encode_timeout", "held_ids", b"held_ids", "k", b"k", "queries", b"queries", "with_references", b"with_references"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank", b"bank", "checkpoint_digest", b"checkpoint_digest", "encode_timeout", b"encode_timeout", "filter", b"filter", "held_ids", b"held_ids", "k", b"k", "queries", b"queries", "with_references", b"with_references"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
