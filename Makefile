@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix typecheck proto proto-check bench bench-training faults attacks check train-people clean
+.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-training check train-people clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
