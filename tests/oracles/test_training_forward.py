@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from memory3_trainer.stages.batch import NONE, Example, MemoryBatch, collate
-from memory3_trainer.stages.forward import Selection, hidden_states
+from memory3_trainer.stages.forward import Selection, blurred, hidden_states
 from memory3_trainer.stages.loss import next_token_loss
 from memory3_trainer.stages.objectives import NextToken
 from torch import Tensor
@@ -185,3 +185,22 @@ def test_writing_for_training_is_the_writer_of_the_services(kit: Kit) -> None:
             cache, 0, torch.tensor(kit.tokens(60, 0)), memories, all_logits=True
         ).logits
     torch.testing.assert_close(logits[0, :61], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_blurs_memories_alone_and_the_same_batch_alike(kit: Kit) -> None:
+    """Text that reads nothing is untouched; more noise moves more; a batch draws the same twice."""
+    batch = batch_of(kit)
+    clear = trained_logits(kit, batch)
+    little, again, much = (trained_logits(kit, batch, noise=share) for share in (0.01, 0.01, 0.5))
+    assert torch.equal(little, again)
+    torch.testing.assert_close(little[2], clear[2])  # its chunks read nothing
+    small, large = ((noisy[:2] - clear[:2]).abs().mean() for noisy in (little, much))
+    assert 0 < 5 * small < large
+
+
+def test_noise_is_as_large_as_asked_for() -> None:
+    """A share of the size of each KV head, whatever that size is."""
+    part = torch.tensor([1.0, 100.0]).view(1, 2, 1, 1) * torch.ones(50, 2, 8, 16)
+    added = blurred(part, 0.1, torch.Generator().manual_seed(0)) - part
+    expected = torch.tensor([0.1, 10.0])
+    torch.testing.assert_close(added.std(dim=(0, 2, 3)), expected, rtol=0.03, atol=0)

@@ -32,6 +32,8 @@ class Selection:
         temperature: Softness of the choice, in standard deviations of the scores.
         hard: Exactly the choice of inference, with the soft one as its gradient.
         detach: Gradients stop at the memories (an ablation: the writer learns nothing).
+        noise: Standard deviation of what is added to keys and values, as a share of their size:
+            what a codec will do to them.
     """
 
     selector: Selector
@@ -39,6 +41,7 @@ class Selection:
     temperature: float = 0.1
     hard: bool = True
     detach: bool = False
+    noise: float = 0.0
 
 
 def hidden_states(
@@ -78,7 +81,10 @@ def _attach(
     written = encode_references(model, batch.references, batch.lengths, selection.selector)
     number = torch.arange(batch.references.shape[1], device=batch.lengths.device)
     valid = number < batch.lengths[:, None]
-    memory = [_columns(layer, valid, rows, selection) for layer in written]
+    # What is drawn is a function of the batch, as the batch is one of the step: a run that goes on
+    # draws the same again.
+    noise = torch.Generator(batch.references.device).manual_seed(int(batch.references.sum()))
+    memory = [_columns(layer, valid, rows, selection, noise) for layer in written]
     num_kept = memory[0].keys.shape[2] // rows.shape[1]
     return memory, _reads(model, batch, rows).repeat_interleave(num_kept, dim=-1)
 
@@ -94,7 +100,13 @@ def _rows_of_sequences(reads: Tensor) -> Tensor:
     return once[:, :most]
 
 
-def _columns(layer: WrittenLayer, valid: Tensor, rows: Tensor, selection: Selection) -> LayerMemory:
+def _columns(
+    layer: WrittenLayer,
+    valid: Tensor,
+    rows: Tensor,
+    selection: Selection,
+    noise: torch.Generator,
+) -> LayerMemory:
     keys, values = layer.keys, layer.values
     N = keys.shape[2]
     count = N if selection.tokens_kept is None else min(N, selection.tokens_kept)
@@ -111,6 +123,9 @@ def _columns(layer: WrittenLayer, valid: Tensor, rows: Tensor, selection: Select
         wide = index[..., None].expand(-1, -1, -1, keys.shape[-1])
         keys, values, bias = keys.gather(2, wide), values.gather(2, wide), bias.gather(2, index)
 
+    if selection.noise:
+        keys, values = (blurred(part, selection.noise, noise) for part in (keys, values))
+
     def beside(part: Tensor) -> Tensor:  # [U, K, m, ...] to [B, K, S·m, ...]
         return part[rows.clamp(min=0)].transpose(1, 2).flatten(2, 3)
 
@@ -118,6 +133,13 @@ def _columns(layer: WrittenLayer, valid: Tensor, rows: Tensor, selection: Select
     return LayerMemory(
         beside(keys), beside(values), beside(bias).masked_fill(missing.flatten(2), float("-inf"))
     )
+
+
+def blurred(part: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Keys or values [U, K, m, D] with noise of a share of their root mean square, by KV head."""
+    size = part.detach().square().mean(dim=(0, 2, 3), keepdim=True).sqrt()
+    drawn = torch.empty_like(part).normal_(generator=generator)
+    return part + share * size * drawn
 
 
 def _reads(model: Transformer, batch: MemoryBatch, rows: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
@@ -69,6 +69,7 @@ class StageModule(lightning.LightningModule):
         optimizer: ``muon`` or ``adamw``.
         clip: Largest norm of the gradient.
         detach: Gradients stop at the memories.
+        noise: What is added to memories; see `Selection`. Nothing where the loss is measured.
         objective: What is minimised.
         compile: Run the model through ``torch.compile``.
 
@@ -85,6 +86,7 @@ class StageModule(lightning.LightningModule):
         optimizer: OptimizerName = "muon",
         clip: float = 1.0,
         detach: bool = False,
+        noise: float = 0.0,
         objective: Objective | None = None,
         compile: bool = False,
     ) -> None:
@@ -93,7 +95,8 @@ class StageModule(lightning.LightningModule):
         self.model = model
         self.schedule, self.guard = schedule, guard
         self.objective = objective or NextToken()
-        self._optimizer_name, self._clip, self._detach = optimizer, clip, detach
+        self._optimizer_name, self._clip = optimizer, clip
+        self._detach, self._noise = detach, noise
         self._selector: Selector = plugins.load("selectors", model.config.memory.selector)()
         self._run: Callable[..., Tensor] | None = None
         if compile:
@@ -131,7 +134,7 @@ class StageModule(lightning.LightningModule):
     @torch.no_grad()
     def measure(self, batches: Mapping[str, list[MemoryBatch]], step: int) -> dict[str, float]:
         """Mean loss of each source with the selection of a step, over all processes."""
-        selection, measured = self.selection(step), {}
+        selection, measured = replace(self.selection(step), noise=0.0), {}
         objective = NextToken()
         for name, parts in batches.items():
             with self.trainer.precision_plugin.forward_context():
@@ -149,6 +152,7 @@ class StageModule(lightning.LightningModule):
             temperature=self.schedule.soft_temperature(step),
             hard=self.schedule.hard(step),
             detach=self._detach,
+            noise=self._noise,
         )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:

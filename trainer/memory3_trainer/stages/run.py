@@ -115,7 +115,8 @@ def run_stage(
         model, make_schedule(settings),
         DivergenceGuard(**settings.guard.model_dump(), losses=state.losses),
         optimizer=settings.optimizer.name, clip=settings.optimizer.clip,
-        detach=settings.selection.detach, objective=objective, compile=settings.compile,
+        detach=settings.selection.detach, noise=settings.selection.noise,
+        objective=objective, compile=settings.compile,
     )  # fmt: skip
     if state.step < settings.steps:
         feed = _Feed(settings, maker, state.step, stop)

@@ -67,6 +67,8 @@ class SelectionSettings(Strict):
         keep_from: Kept when the annealing starts; 0 keeps `keep_to` from the first step.
         keep_to: Kept at its end; 0 keeps all throughout.
         detach: Gradients stop at the memories (ablation).
+        noise: Added to keys and values of memories, as a share of their size, so that the model
+            reads them through a lossy codec.
     """
 
     keep_from: Annotated[int, Field(ge=0)] = 64
@@ -75,6 +77,7 @@ class SelectionSettings(Strict):
     temperature: tuple[float, float] = (0.5, 0.05)
     hard_from: Share = 0.6
     detach: bool = False
+    noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> SelectionSettings:
