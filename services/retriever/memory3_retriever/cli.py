@@ -23,6 +23,7 @@ def serve(
     checkpoint: Annotated[Path | None, typer.Option(help=_help("checkpoint"))] = None,
     data: Annotated[Path | None, typer.Option(help=_help("data"))] = None,
     encoder: Annotated[str | None, typer.Option(help=_help("encoder"))] = None,
+    also: Annotated[str | None, typer.Option(help=_help("also"))] = None,
     host: Annotated[str | None, typer.Option(help=_help("host"))] = None,
     port: Annotated[int | None, typer.Option(help=_help("port"))] = None,
     port_file: Annotated[Path | None, typer.Option(help=_help("port_file"))] = None,

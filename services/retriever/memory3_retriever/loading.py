@@ -5,17 +5,11 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from memory3.checkpoint import Checkpoint
-from memory3.documents.splitter import Splitter
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.catalog import Catalog
-from memory3_retriever.caches.base import open_cache
-from memory3_retriever.encoder.client import EncoderClient
-from memory3_retriever.ingest.adding import Adder
+from memory3_retriever.caches.base import Cache, open_cache
 from memory3_retriever.metrics import RetrieverMetrics
-from memory3_retriever.retrieval.lazy import LazyWriter
-from memory3_retriever.retrieval.memories import MemoryReader
-from memory3_retriever.retrieval.search import Searcher
+from memory3_retriever.models import Models, connect_models, open_checkpoints
 from memory3_retriever.settings import RetrieverSettings
 
 _log = get_logger(__name__)
@@ -26,23 +20,15 @@ class Loaded:
     """The parts of a running retriever.
 
     Attributes:
-        checkpoint: Whose tokenizer splits documents, and whose digest everything must carry.
+        models: The checkpoints, each with its encoder.
         catalog: The banks.
-        encoder: The encoder behind its address.
-        splitter: Splits documents.
-        adder: Adds to banks.
-        searcher: Finds references.
-        memories: Hands out memories.
+        cache: Of memories, of all banks.
         default_index: The index of banks that name none.
     """
 
-    checkpoint: Checkpoint
+    models: Models
     catalog: Catalog
-    encoder: EncoderClient
-    splitter: Splitter
-    adder: Adder
-    searcher: Searcher
-    memories: MemoryReader
+    cache: Cache
     default_index: str
     _cleanup: contextlib.ExitStack
 
@@ -55,18 +41,17 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
     """Open checkpoint, cache and banks; blocks.
 
     Raises:
-        CheckpointError: The checkpoint cannot be used.
+        CheckpointError: A checkpoint cannot be used.
+        SettingsError: A checkpoint is named twice.
         FailedPreconditionError: Another process uses the data folder.
         InvalidArgumentError: Cache or encoder is not named in a form that can be used.
         PluginNotFoundError: There is no such cache.
     """
-    checkpoint = Checkpoint.open(settings.checkpoint)
-    digest = checkpoint.digest
-    splitter = Splitter(checkpoint.tokenizer, checkpoint.config.memory.reference_length)
+    checkpoints = open_checkpoints(settings)
     with contextlib.ExitStack() as cleanup:
         catalog = Catalog(
             settings.data,
-            digest,
+            checkpoints[0][0].digest,
             map_bytes=settings.map_bytes,
             max_bank_bytes=settings.max_bank_bytes,
         )
@@ -76,26 +61,13 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
         # No error: a cache that is away changes speed, not answers, and may be back in a moment.
         if (fault := cache.fault()) is not None:
             _log.warning("the cache cannot be used now", cache=cache.describe(), fault=fault)
-        encoder = EncoderClient(
-            settings.encoder,
-            digest,
-            embed_budget_s=settings.embed_seconds,
-            encode_budget_s=settings.encode_seconds,
-        )
-        cleanup.callback(encoder.close)
-        writer = LazyWriter(encoder, digest, budget_s=settings.encode_seconds)
-        cleanup.callback(writer.close)
+        models = connect_models(checkpoints, settings, cache, metrics, cleanup)
         catalog.open_all()
-        metrics.checkpoint.labels(digest).set(1)
         metrics.banks.set_function(lambda: len(catalog))
         return Loaded(
-            checkpoint=checkpoint,
+            models=models,
             catalog=catalog,
-            encoder=encoder,
-            splitter=splitter,
-            adder=Adder(encoder, splitter, digest, metrics),
-            searcher=Searcher(encoder, digest, metrics),
-            memories=MemoryReader(cache, writer, metrics),
+            cache=cache,
             default_index=settings.index,
             _cleanup=cleanup.pop_all(),
         )

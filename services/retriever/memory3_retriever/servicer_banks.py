@@ -41,7 +41,7 @@ class BankMethods(ServicerBase):
                 "shorten it",
             )
         index = check.name_text("bank.index", asked.index or loaded.default_index)
-        encoder = loaded.encoder.info(CallLimit(context))
+        encoder = loaded.models.main.encoder.info(CallLimit(context))
         codec = asked.codec or encoder.default_codec
         if codec not in encoder.codecs:
             raise check.invalid(
@@ -133,11 +133,11 @@ class BankMethods(ServicerBase):
         """See the proto."""
         loaded = self._loaded()
         return retriever_pb2.RetrieverServiceGetInfoResponse(
-            checkpoint=loaded.checkpoint.info(),
+            checkpoint=loaded.models.main.checkpoint.info(),
             indexes=plugins.names("indexes"),
-            cache=loaded.memories.cache.describe(),
-            cache_hits=loaded.memories.num_from_cache,
-            cache_misses=loaded.memories.num_from_bank,
+            cache=loaded.cache.describe(),
+            cache_hits=sum(model.memories.num_from_cache for model in loaded.models.all),
+            cache_misses=sum(model.memories.num_from_bank for model in loaded.models.all),
             num_banks=len(loaded.catalog.names()),
             version=memory3.__version__,
         )

@@ -7,9 +7,10 @@ from memory3.v1 import retriever_pb2_grpc
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.names import bank_id
 from memory3_retriever.loading import Loaded
+from memory3_retriever.models import Model
 
 
-class ServicerBase(retriever_pb2_grpc.RetrieverServiceServicer):
+class Attached:
     """Holds what answering takes, once it is loaded."""
 
     def __init__(self) -> None:
@@ -24,5 +25,12 @@ class ServicerBase(retriever_pb2_grpc.RetrieverServiceServicer):
             raise LoadingError("the retriever is still loading", retry_after_s=0.5)
         return self._attached
 
+    def _model(self, bank: LiveBank) -> Model:
+        return self._loaded().models.of(bank)
+
     def _bank(self, name: str, field: str) -> LiveBank:
         return self._loaded().catalog.get(bank_id(name, field), field)
+
+
+class ServicerBase(Attached, retriever_pb2_grpc.RetrieverServiceServicer):
+    """Of the methods that everyone calls; those of operators have a service of their own."""

@@ -27,11 +27,12 @@ class ReferenceMethods(ServicerBase):
         context: grpc.ServicerContext,
     ) -> Iterator[retriever_pb2.AddDocumentsResponse]:
         """See the proto."""
-        limit, adder, name = CallLimit(context), self._loaded().adder, ""
+        limit, name = CallLimit(context), ""
         for request in _requests(request_iterator):
             name = _same_bank(name, request.bank)
             bank = self._bank(name, "bank")
             documents = convert.new_documents(request.documents)
+            adder = self._model(bank).adder
             outcomes = adder.add_documents(bank, documents, limit, replace=request.replace)
             sources = [document.source for document in request.documents]
             pairs = zip(outcomes, sources, strict=True)
@@ -45,12 +46,13 @@ class ReferenceMethods(ServicerBase):
         context: grpc.ServicerContext,
     ) -> Iterator[retriever_pb2.AddReferencesResponse]:
         """See the proto."""
-        limit, loaded, name = CallLimit(context), self._loaded(), ""
+        limit, name = CallLimit(context), ""
         for request in _requests(request_iterator):
             name = _same_bank(name, request.bank)
             bank = self._bank(name, "bank")
-            references = convert.new_references(request.references, loaded.splitter)
-            outcomes = loaded.adder.add_references(bank, references, limit)
+            model = self._model(bank)
+            references = convert.new_references(request.references, model.splitter)
+            outcomes = model.adder.add_references(bank, references, limit)
             yield retriever_pb2.AddReferencesResponse(
                 results=[convert.reference_result(outcome) for outcome in outcomes]
             )
@@ -130,7 +132,7 @@ class ReferenceMethods(ServicerBase):
         keys = [reference_key(id, f"ids[{i}]") for i, id in enumerate(request.ids)]
         bank = self._bank(request.bank, "bank")
         change, num_missing = bank.delete(keys, request.source, request.exact_sources)
-        self._loaded().memories.forget(bank, change.removed)
+        self._model(bank).memories.forget(bank, change.removed)
         return retriever_pb2.DeleteReferencesResponse(
             num_deleted=len(change.removed), num_missing=num_missing
         )

@@ -34,7 +34,7 @@ class RetrievalMethods(ServicerBase):
         k = check.within("k", request.k, 0, check.MAX_K) or check.DEFAULT_K
         bank = self._bank(request.bank, "bank")
         queries = convert.queries(request.queries, bank.info.embedder.dimensions)
-        found = self._loaded().searcher.find(bank, queries, k, CallLimit(context))
+        found = self._model(bank).searcher.find(bank, queries, k, CallLimit(context))
         references = _references(bank, found)
         response = retriever_pb2.SearchResponse()
         for hits in found.hits:
@@ -56,21 +56,22 @@ class RetrievalMethods(ServicerBase):
         held = {reference_key(id, f"held_ids[{i}]") for i, id in enumerate(request.held_ids)}
         limit = CallLimit(context)
         wait_s = _wait_seconds(request, limit)
-        loaded, bank = self._loaded(), self._bank(request.bank, "bank")
+        bank = self._bank(request.bank, "bank")
         bank.require_checkpoint(digest)
+        model = self._model(bank)
         queries = convert.queries(request.queries, bank.info.embedder.dimensions)
-        found = loaded.searcher.find(bank, queries, k, limit)
+        found = model.searcher.find(bank, queries, k, limit)
         if request.with_references:
             references = _references(bank, found)
             existing = set(references)
         else:
             references, existing = {}, bank.store.existing(_keys(found))
         wanted = [key for key in _keys(found) if key in existing and key not in held]
-        there = loaded.memories.ensure(bank, set(wanted), wait_s)
+        there = model.memories.ensure(bank, set(wanted), wait_s)
         limit.check()
         # The first are read before anything is sent, so that a fault is the call's only answer, and
         # one that was deleted since the search is no hit any more.
-        gone, memories = loaded.memories.read(bank, [key for key in wanted if key in there])
+        gone, memories = model.memories.read(bank, [key for key in wanted if key in there])
         existing, there = existing - gone, there - gone
         for index, hits in enumerate(found.hits):
             live = [hit for hit in hits if hit.key in existing]
@@ -81,7 +82,7 @@ class RetrievalMethods(ServicerBase):
         for key, envelope in memories:
             yield from _pieces(key, envelope)
         unsent = existing - there
-        loaded.memories.count_unsent(len(unsent & held), len(unsent - held))
+        model.memories.count_unsent(len(unsent & held), len(unsent - held))
 
 
 def _keys(found: Found) -> list[bytes]:

@@ -25,6 +25,12 @@ class RetrieverSettings(ServiceSettings):
     encoder: str = Field(
         "127.0.0.1:7302", min_length=1, description="The address of the encoder, HOST:PORT."
     )
+    also: str = Field(
+        "",
+        description="Further checkpoints whose banks are served, each with the encoder that has "
+        "loaded it: CHECKPOINT=HOST:PORT, several separated by commas. New banks belong to "
+        "--checkpoint.",
+    )
     index: str = Field(
         "hnsw",
         min_length=1,

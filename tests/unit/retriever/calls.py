@@ -105,7 +105,9 @@ def retrieve(
     request = retriever_pb2.RetrieveRequest(
         bank=BANK,
         queries=queries,
-        checkpoint_digest=retriever.loaded.checkpoint.digest if digest is None else digest,
+        checkpoint_digest=retriever.loaded.models.main.checkpoint.digest
+        if digest is None
+        else digest,
         **fields,
     )
     return Retrieved(retriever.stub.Retrieve(request, timeout=timeout))

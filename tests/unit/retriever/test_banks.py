@@ -279,7 +279,7 @@ def test_the_retriever_tells_about_itself(
     retriever = start_retriever(cache="redis:redis://user:secret@127.0.0.1:1/0")
     retriever.create()
     info = retriever.stub.GetInfo(retriever_pb2.RetrieverServiceGetInfoRequest())
-    assert info.checkpoint.digest == retriever.loaded.checkpoint.digest
+    assert info.checkpoint.digest == retriever.loaded.models.main.checkpoint.digest
     assert list(info.indexes) == ["exact", "hnsw"]
     assert info.cache == "redis:redis://127.0.0.1:1/0"
     assert (info.num_banks, bool(info.version)) == (1, True)
@@ -293,7 +293,7 @@ def test_metrics_count_what_was_written(retriever: RunningRetriever) -> None:
     assert retriever.sample("memory3_references_total", outcome="added") == 2
     assert retriever.sample("memory3_references_total", outcome="existing") == 1
     assert retriever.sample("memory3_references_total", outcome="refused") == 1
-    digest = retriever.loaded.checkpoint.digest
+    digest = retriever.loaded.models.main.checkpoint.digest
     assert retriever.sample("memory3_retriever_checkpoint", digest=digest) == 1
 
 
@@ -305,7 +305,9 @@ def test_search_over_grpc_is_the_same_as_inside(retriever: RunningRetriever) -> 
     retriever.create()
     add_references(retriever, *(f"text {n} about {n % 5}" for n in range(30)))
     bank = retriever.loaded.catalog.get("docs")
-    inside = retriever.loaded.searcher.find(bank, [TextQuery("about 3")], 5, TimeLimit(10))
+    inside = retriever.loaded.models.main.searcher.find(
+        bank, [TextQuery("about 3")], 5, TimeLimit(10)
+    )
     request = retriever_pb2.SearchRequest(bank=BANK, queries=[text_query("about 3")])
     hits = retriever.stub.Search(request).results[0].hits
     assert [(hit.reference.id, hit.score) for hit in hits] == [

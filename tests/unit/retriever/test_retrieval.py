@@ -79,7 +79,7 @@ def test_every_memory_is_sent_once(filled: RunningRetriever) -> None:
     assert [len(result.hits) for result in got.results] == [6, 6, 6]
     assert set(got.statuses.values()) == {SENT}
     assert set(got.envelopes) == set(got.statuses)
-    digest = filled.loaded.checkpoint.digest
+    digest = filled.loaded.models.main.checkpoint.digest
     expected = {envelope_of(text, digest) for text in TEXTS}
     assert set(got.envelopes.values()) == expected
     assert not got.results[0].hits[0].HasField("reference")
@@ -126,7 +126,7 @@ def test_a_second_retrieval_is_served_by_the_cache(filled: RunningRetriever) -> 
 def test_a_corrupt_value_in_the_cache_is_a_miss(filled: RunningRetriever) -> None:
     """Damaged, empty, or of another checkpoint: the bank's own memory is sent instead."""
     good = retrieve(filled, text_query("cat"), k=6).envelopes
-    cache: Any = filled.loaded.memories.cache
+    cache: Any = filled.loaded.cache
     keys = sorted(cache._values)
     cache.put_many(
         {
@@ -151,7 +151,7 @@ def _spoil(retriever: RunningRetriever, reference_id: str, value: bytes) -> None
 def test_a_corrupt_memory_on_disk_is_told_with_its_reference(filled: RunningRetriever) -> None:
     """DATA_LOSS, as the only answer, naming the reference; the others can still be had."""
     ids = [result.id for result in add_references(filled, *TEXTS)]
-    good = envelope_of(TEXTS[0], filled.loaded.checkpoint.digest)
+    good = envelope_of(TEXTS[0], filled.loaded.models.main.checkpoint.digest)
     _spoil(filled, ids[0], good[:-1] + b"!")
     error = refused(lambda: retrieve(filled, named_query(*ids)))
     assert isinstance(error, CorruptDataError)
@@ -211,7 +211,7 @@ def test_what_is_deleted_between_search_and_reading_is_no_hit(
     filled: RunningRetriever, monkeypatch: pytest.MonkeyPatch, with_references: bool
 ) -> None:
     """The others are answered as if it had never been found."""
-    memories = filled.loaded.memories
+    memories = filled.loaded.models.main.memories
     ensure = memories.ensure
     (found,) = search(filled, TEXTS[0], k=3)
     request = retriever_pb2.SearchRequest(bank=BANK, queries=[text_query(TEXTS[0])], k=1)
@@ -228,7 +228,7 @@ def test_what_is_deleted_between_search_and_reading_is_no_hit(
         bank=BANK,
         queries=[text_query(TEXTS[0])],
         k=3,
-        checkpoint_digest=filled.loaded.checkpoint.digest,
+        checkpoint_digest=filled.loaded.models.main.checkpoint.digest,
         with_references=with_references,
     )
     parts = list(filled.stub.Retrieve(retrieval))
@@ -244,7 +244,7 @@ def test_what_is_deleted_while_it_is_read_does_not_stay_in_the_cache(
     filled: RunningRetriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read from the bank, deleted, and only then kept: the cache ends without it."""
-    memories = filled.loaded.memories
+    memories = filled.loaded.models.main.memories
     put_many = memories.cache.put_many
     request = retriever_pb2.SearchRequest(bank=BANK, queries=[text_query(TEXTS[0])], k=1)
     (hit,) = filled.stub.Search(request).results[0].hits

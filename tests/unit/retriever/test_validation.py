@@ -154,7 +154,7 @@ def test_bad_input_is_refused(
     shared: RunningRetriever, method: str, fields: dict[str, Any], field: str
 ) -> None:
     """INVALID_ARGUMENT with field and remedy; no path and no text of ours leaks into it."""
-    digest = shared.loaded.checkpoint.digest
+    digest = shared.loaded.models.main.checkpoint.digest
     if fields.get("checkpoint_digest") == DIGEST:
         fields = {**fields, "checkpoint_digest": digest}
     error = refused(lambda: call(shared, method, fields))

@@ -42,6 +42,7 @@ class NewBank:
     codec: str
     write_policy: WritePolicy
     description: str
+    made_from: str = ""
 
 
 class Catalog:
@@ -132,6 +133,7 @@ class Catalog:
             write_policy=new.write_policy,
             description=new.description,
             create_time_ns=time.time_ns(),
+            made_from=new.made_from,
         )
         with self._changing, typed_faults(resource_name(new.name)):
             self._require_free(new.name)

@@ -134,6 +134,7 @@ class BankInfo:
         write_policy: When memories are written.
         description: For people.
         create_time_ns: When it was made, in nanoseconds since 1970.
+        made_from: The uid of the bank whose references it takes over; empty for none.
     """
 
     name: str
@@ -145,6 +146,7 @@ class BankInfo:
     write_policy: WritePolicy
     description: str
     create_time_ns: int
+    made_from: str = ""
 
     def to_bytes(self, key: bytes) -> bytes:
         """The sealed record."""

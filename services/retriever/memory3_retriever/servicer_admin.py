@@ -1,0 +1,9 @@
+"""The servicer of BankAdminService: what operators do to banks, in files by subject."""
+
+from __future__ import annotations
+
+from memory3_retriever.servicer_admin_reencode import ReencodeMethod
+
+
+class BankAdminServicer(ReencodeMethod):
+    """Every method of the service that is built; the others are UNIMPLEMENTED."""
