@@ -19,11 +19,15 @@ from memory3_retriever.bank.faults import storage_full, typed_faults
 from memory3_retriever.bank.gate import Gate
 
 DATA_FILE = "data.mdb"
+LOCK_FILE = "lock.mdb"
 
 # One slot for every thread that reads; more threads than this serve no single process here.
 _MAX_READERS = 1024
 # Where the data file cannot grow by this, a failed write failed for want of room.
 _PROBE_BYTES = 16 << 20
+
+# What one transaction of a copy may hold in memory.
+_COPY_BYTES = 32 << 20
 
 # LMDB's own type for values is a union with views, which are only given where they are asked for.
 Transaction = Any
@@ -106,9 +110,27 @@ class Environment:
                     self._grow()
 
     def copy(self, path: Path) -> None:
-        """Write a compacted, consistent copy into an empty folder while others read and write."""
-        with self._gate.shared(), typed_faults(self.resource):
-            self._lmdb.copy(os.fspath(path), compact=True)
+        """Write a compacted, consistent copy into an empty folder while others read and write.
+
+        Record by record: LMDB's own compacting copy (0.9.36) kills the process where a key has some
+        hundred values of one size, as a source of so many references has. Every record is read on
+        the way, and nothing gets into the copy but records.
+        """
+        with self._gate.shared(), typed_faults(self.resource), self._lmdb.begin() as txn:
+            target = lmdb.open(
+                os.fspath(path),
+                map_size=_whole_pages(2 * self._lmdb.info()["map_size"]),
+                max_dbs=len(self.databases),
+                # Synced once, at the end: nobody knows of the copy before.
+                sync=False,
+            )
+            try:
+                for name, database in self.databases.items():
+                    _copy_records(txn, database, target, name)
+                target.sync(True)
+            finally:
+                target.close()
+        (path / LOCK_FILE).unlink()
 
     def disk_bytes(self) -> int:
         """The room that the data file takes on the disk."""
@@ -184,3 +206,23 @@ class Environment:
 def _whole_pages(size: int) -> int:
     page = os.sysconf("SC_PAGE_SIZE")
     return max(size, 64 * page) // page * page
+
+
+def _copy_records(txn: Transaction, database: Any, target: lmdb.Environment, name: bytes) -> None:
+    flags = database.flags(txn)
+    options = {flag: flags[flag] for flag in ("dupsort", "dupfixed", "integerkey", "integerdup")}
+    copied = target.open_db(name, **{key: value for key, value in options.items() if value})
+    with txn.cursor(database) as cursor:
+        records = cursor.iternext()
+        while block := list(_up_to(records, _COPY_BYTES)):
+            with target.begin(write=True, db=copied) as writing, writing.cursor() as writer:
+                writer.putmulti(block, append=True)
+
+
+def _up_to(records: Iterator[tuple[bytes, bytes]], limit: int) -> Iterator[tuple[bytes, bytes]]:
+    size = 0
+    for key, value in records:
+        yield key, value
+        size += len(key) + len(value)
+        if size >= limit:
+            return
