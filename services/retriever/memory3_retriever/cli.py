@@ -24,6 +24,8 @@ def serve(
     data: Annotated[Path | None, typer.Option(help=_help("data"))] = None,
     encoder: Annotated[str | None, typer.Option(help=_help("encoder"))] = None,
     also: Annotated[str | None, typer.Option(help=_help("also"))] = None,
+    publish: Annotated[str | None, typer.Option(help=_help("publish"))] = None,
+    follow: Annotated[str | None, typer.Option(help=_help("follow"))] = None,
     host: Annotated[str | None, typer.Option(help=_help("host"))] = None,
     port: Annotated[int | None, typer.Option(help=_help("port"))] = None,
     port_file: Annotated[Path | None, typer.Option(help=_help("port_file"))] = None,

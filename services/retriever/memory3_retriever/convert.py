@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from memory3.documents.splitter import Splitter
@@ -18,6 +19,7 @@ from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference
 from memory3_retriever.bank.snapshot import Snapshot
 from memory3_retriever.bank.store import Statistics
 from memory3_retriever.ingest.outcomes import AddedDocument, AddedReference, NewDocument
+from memory3_retriever.replication.follower import Served
 from memory3_retriever.retrieval.search import NamedQuery, Query, TextQuery, VectorQuery
 
 _POLICIES: dict[int, WritePolicy] = {
@@ -227,6 +229,16 @@ def snapshot_message(snapshot: Snapshot) -> retriever_pb2.Snapshot:
         sha256=snapshot.sha256,
         size_bytes=snapshot.size_bytes,
         checkpoint_digest=snapshot.checkpoint_digest,
+    )
+
+
+def replica_message(served: Served) -> retriever_pb2.Replica:
+    """What a reader serves of a bank, as a message."""
+    lag = served.lag_ns()
+    return retriever_pb2.Replica(
+        generation=served.generation.number,
+        publish_time=_timestamp(served.generation.publish_time_ns),
+        lag=Duration(seconds=lag // 10**9, nanos=lag % 10**9),
     )
 
 

@@ -36,7 +36,7 @@ def publish(folder: Path, final: Path) -> None:
         FileExistsError: The name is taken.
         OSError: The disk failed.
     """
-    for path in folder.iterdir():
+    for path in folder.rglob("*"):
         sync(path)
     sync(folder)
     if final.exists() or final.is_symlink():

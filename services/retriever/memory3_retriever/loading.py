@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
+from memory3.errors import SettingsError
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.catalog import Catalog
 from memory3_retriever.caches.base import Cache, open_cache
+from memory3_retriever.files import sweep
 from memory3_retriever.metrics import RetrieverMetrics
 from memory3_retriever.models import Models, connect_models, open_checkpoints
+from memory3_retriever.replication.follower import Follower
+from memory3_retriever.replication.publisher import Publisher
+from memory3_retriever.replication.shared import SharedStorage
 from memory3_retriever.settings import RetrieverSettings
 
 _log = get_logger(__name__)
@@ -23,12 +28,16 @@ class Loaded:
         models: The checkpoints, each with its encoder.
         catalog: The banks.
         cache: Of memories, of all banks.
+        publisher: Publishes banks; None where nothing is published.
+        follower: Follows another retriever's banks; None where the banks are its own.
         default_index: The index of banks that name none.
     """
 
     models: Models
     catalog: Catalog
     cache: Cache
+    publisher: Publisher | None
+    follower: Follower | None
     default_index: str
     _cleanup: contextlib.ExitStack
 
@@ -54,6 +63,7 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
             checkpoints[0][0].digest,
             map_bytes=settings.map_bytes,
             max_bank_bytes=settings.max_bank_bytes,
+            follows=bool(settings.follow),
         )
         cleanup.callback(catalog.close)
         cache = open_cache(settings.cache)
@@ -63,11 +73,57 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
             _log.warning("the cache cannot be used now", cache=cache.describe(), fault=fault)
         models = connect_models(checkpoints, settings, cache, metrics, cleanup)
         catalog.open_all()
+        publisher = _publisher(settings, catalog)
+        follower = _follower(settings, catalog, metrics)
+        for each in (publisher, follower):
+            if each is not None:
+                cleanup.callback(each.close)
+                each.start()
         metrics.banks.set_function(lambda: len(catalog))
         return Loaded(
             models=models,
             catalog=catalog,
             cache=cache,
+            publisher=publisher,
+            follower=follower,
             default_index=settings.index,
             _cleanup=cleanup.pop_all(),
         )
+
+
+def _publisher(settings: RetrieverSettings, catalog: Catalog) -> Publisher | None:
+    if not settings.publish:
+        return None
+    if settings.follow:
+        raise SettingsError(
+            "a retriever that follows cannot publish",
+            field="publish",
+            remedy="give --publish to the one that is written to, and --follow to the others",
+        )
+    work = settings.data / "publishing"
+    work.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sweep(work)
+    storage = SharedStorage(settings.publish, "publish")
+    storage.make()
+    return Publisher(catalog, storage, work, settings.publish_seconds)
+
+
+def _follower(
+    settings: RetrieverSettings, catalog: Catalog, metrics: RetrieverMetrics
+) -> Follower | None:
+    if not settings.follow:
+        return None
+    if names := catalog.names():
+        raise SettingsError(
+            f"the data folder holds banks of its own: {', '.join(names[:5])}",
+            field="follow",
+            remedy="give the retriever that follows a data folder of its own",
+        )
+    return Follower(
+        catalog,
+        SharedStorage(settings.follow, "follow"),
+        settings.data / "generations",
+        settings.follow_seconds,
+        settings.max_bank_bytes,
+        metrics,
+    )

@@ -45,6 +45,18 @@ class RetrieverMetrics:
             registry=registry,
         )
         self.banks = Gauge("memory3_banks", "Banks that are open.", registry=registry)
+        self.replica_generation = Gauge(
+            "memory3_replica_generation",
+            "The generation of a bank that a retriever serves which follows another.",
+            ["bank"],
+            registry=registry,
+        )
+        self.replica_lag = Gauge(
+            "memory3_replica_lag_seconds",
+            "The age of the oldest generation that is published and not served yet.",
+            ["bank"],
+            registry=registry,
+        )
         self.checkpoint = Gauge(
             "memory3_retriever_checkpoint",
             "Always 1; its label is the checkpoint's digest.",

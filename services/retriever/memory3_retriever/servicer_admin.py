@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from memory3_retriever.servicer_admin_publish import PublishMethod
 from memory3_retriever.servicer_admin_reencode import ReencodeMethod
 
 
-class BankAdminServicer(ReencodeMethod):
+class BankAdminServicer(ReencodeMethod, PublishMethod):
     """Every method of the service that is built; the others are UNIMPLEMENTED."""

@@ -66,7 +66,12 @@ class BankMethods(ServicerBase):
         self, request: retriever_pb2.GetBankRequest, context: grpc.ServicerContext
     ) -> retriever_pb2.GetBankResponse:
         """See the proto."""
-        return retriever_pb2.GetBankResponse(bank=_described(self._bank(request.name, "name")))
+        bank = self._bank(request.name, "name")
+        message = _described(bank)
+        follower = self._loaded().follower
+        if follower is not None and (served := follower.served(bank.info.name)) is not None:
+            message.replica.CopyFrom(convert.replica_message(served))
+        return retriever_pb2.GetBankResponse(bank=message)
 
     def ListBanks(
         self, request: retriever_pb2.ListBanksRequest, context: grpc.ServicerContext

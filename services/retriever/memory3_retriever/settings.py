@@ -31,6 +31,25 @@ class RetrieverSettings(ServiceSettings):
         "loaded it: CHECKPOINT=HOST:PORT, several separated by commas. New banks belong to "
         "--checkpoint.",
     )
+    publish: str = Field(
+        "",
+        description="The shared storage that this retriever publishes its banks to, for others to "
+        "follow: a folder, s3://BUCKET/PREFIX, gs://… or az://….",
+    )
+    publish_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=86_400,
+        description="How often banks that have changed are published; 0 for only when asked.",
+    )
+    follow: str = Field(
+        "",
+        description="The shared storage whose banks this retriever serves as they are published, "
+        "read-only.",
+    )
+    follow_seconds: float = Field(
+        2.0, gt=0, le=86_400, description="How often the shared storage is looked at."
+    )
     index: str = Field(
         "hnsw",
         min_length=1,

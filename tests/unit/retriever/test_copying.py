@@ -59,7 +59,7 @@ assert sizes == sorted(sizes) and sizes[-1] > sizes[0], sizes
 
 
 def test_a_bank_is_copied_whole_while_it_is_written_to(tmp_path: Path) -> None:
-    """Twenty copies beside a writer: each holds whole changes, each no fewer than the one before."""
+    """Twenty copies beside a writer: each of whole changes, each no fewer than the one before."""
     ended = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", WRITE_AND_COPY, str(tmp_path)],
         capture_output=True, text=True, check=False, timeout=150,

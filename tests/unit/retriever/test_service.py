@@ -36,7 +36,7 @@ def test_every_setting_and_metric_is_documented(root: Path) -> None:
     registry = CollectorRegistry()
     RetrieverMetrics.on(registry)
     names = {metric.name for metric in registry.collect()}
-    assert len(names) == 6
+    assert len(names) >= 6
     for name in names:
         assert f"`{name}" in readme, name
 

@@ -53,6 +53,7 @@ class Catalog:
         checkpoint_digest: The checkpoint that new and restored banks belong to.
         map_bytes: The size of a bank's map to begin with.
         max_bank_bytes: The size that no bank's map passes.
+        follows: The banks are copies of another retriever's, given by `swap`.
 
     Raises:
         FailedPreconditionError: Another process uses the folder.
@@ -60,8 +61,15 @@ class Catalog:
     """
 
     def __init__(
-        self, folder: Path, checkpoint_digest: str, *, map_bytes: int, max_bank_bytes: int
+        self,
+        folder: Path,
+        checkpoint_digest: str,
+        *,
+        map_bytes: int,
+        max_bank_bytes: int,
+        follows: bool = False,
     ) -> None:
+        self._follows = follows
         self._digest = checkpoint_digest
         self._map_bytes = map_bytes
         self._max_bank_bytes = max_bank_bytes
@@ -122,6 +130,7 @@ class Catalog:
             InvalidArgumentError: The index does not take its argument.
             StorageFullError: There is no room.
         """
+        self._require_own(new.name)
         make_index(new.index, new.embedder.dimensions).close()
         info = BankInfo(
             name=new.name,
@@ -148,6 +157,7 @@ class Catalog:
         Returns:
             Whether there was one.
         """
+        self._require_own(name)
         with self._changing, typed_faults(resource_name(name)):
             path = self._banks_folder / name
             with self._lock:
@@ -178,6 +188,7 @@ class Catalog:
             CorruptDataError: The snapshot is damaged.
             CheckpointMismatchError: It belongs to another checkpoint.
         """
+        self._require_own(name)
         with self._changing:
             self._require_free(name)
             restore_snapshot(
@@ -188,6 +199,19 @@ class Catalog:
                 max_bank_bytes=self._max_bank_bytes,
             )
             return self._open(self._banks_folder / name)
+
+    def swap(self, name: str, bank: LiveBank) -> None:
+        """Serve another bank under a name from now on.
+
+        Whoever has the one before goes on with it; it must close itself when nobody has it.
+        """
+        with self._lock:
+            self._banks[name] = bank
+
+    def drop(self, name: str) -> None:
+        """Serve a bank no longer that was given by `swap`."""
+        with self._lock:
+            self._banks.pop(name, None)
 
     def close(self) -> None:
         """Close all banks and let another process have the folder."""
@@ -221,6 +245,15 @@ class Catalog:
         return BankStore(
             path, name, map_bytes=self._map_bytes, max_map_bytes=self._max_bank_bytes, info=info
         )
+
+    def _require_own(self, name: str) -> None:
+        if self._follows:
+            raise FailedPreconditionError(
+                f"{resource_name(name)} cannot be changed here: this retriever follows another one",
+                field="name",
+                remedy="send changes to the retriever that publishes",
+                metadata={"resource": resource_name(name)},
+            )
 
     def _require_free(self, name: str) -> None:
         path = self._banks_folder / name

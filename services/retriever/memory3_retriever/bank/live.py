@@ -6,18 +6,22 @@ whoever was told of a change finds it.
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from memory3 import plugins
-from memory3.errors import CheckpointMismatchError
+from memory3.errors import CheckpointMismatchError, FailedPreconditionError
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.ledger import Change, NewReference
 from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference, Vectors
+from memory3_retriever.bank.snapshot import copy_store
 from memory3_retriever.bank.store import BankStore
 from memory3_retriever.bank.verify import Problem, Report, verify_bank
 from memory3_retriever.indexes.base import Hit, Index
@@ -46,20 +50,24 @@ class LiveBank:
     Args:
         store: The bank on disk; closed together with this.
         folder: The bank's folder, where the index keeps its files.
+        follows: It is a copy of another retriever's: references are not changed here. It is closed
+            when nobody uses it any more.
 
     Raises:
         CorruptDataError: A vector is damaged.
         PluginNotFoundError: The bank's index plugin is not installed.
     """
 
-    def __init__(self, store: BankStore, folder: Path) -> None:
+    def __init__(self, store: BankStore, folder: Path, *, follows: bool = False) -> None:
         self.store = store
+        self._folder, self._follows = folder, follows
         self._lock = threading.RLock()
         self._index = make_index(
             store.info.index, store.info.embedder.dimensions, folder / INDEX_FOLDER
         )
         self._index.load()
         self._agree()
+        self._finalizer = weakref.finalize(self, _let_go, self._index, store) if follows else None
 
     @property
     def info(self) -> BankInfo:
@@ -109,7 +117,12 @@ class LiveBank:
         keep_by_source: Mapping[str, set[bytes]] | None = None,
         update: Iterable[Reference] = (),
     ) -> Change:
-        """As ``BankStore.put``, and searchable."""
+        """As ``BankStore.put``, and searchable.
+
+        Raises:
+            FailedPreconditionError: The bank is a copy of another retriever's.
+        """
+        self._require_own()
         with self._lock:
             change = self.store.put(new, keep_by_source, update)
             vectors = {item.reference.key: item.vector for item in new}
@@ -124,7 +137,12 @@ class LiveBank:
     def delete(
         self, keys: Iterable[bytes], source: str = "", exact_sources: Iterable[str] = ()
     ) -> tuple[Change, int]:
-        """As ``BankStore.delete``, and found no more."""
+        """As ``BankStore.delete``, and found no more.
+
+        Raises:
+            FailedPreconditionError: The bank is a copy of another retriever's.
+        """
+        self._require_own()
         with self._lock:
             change, num_missing = self.store.delete(keys, source, exact_sources)
             self._follow(change, {})
@@ -150,12 +168,34 @@ class LiveBank:
                 report.problems.append(Problem(key.hex(), "INDEX_DISAGREES", message))
         return report
 
+    def copy_files(self, folder: Path) -> int:
+        """Copy the bank as it is after some change, with what its index has on disk.
+
+        Args:
+            folder: An empty folder, laid out as the bank's own.
+
+        Returns:
+            The revision of the copy. Its index may be of another one: it is brought round to the
+            records when it is opened.
+        """
+        revision = copy_store(self.store, folder)
+        with self._lock:
+            self._index.save()
+            # Index files are replaced and never changed, so a second name is a copy.
+            if (self._folder / INDEX_FOLDER).is_dir():
+                shutil.copytree(
+                    self._folder / INDEX_FOLDER, folder / INDEX_FOLDER, copy_function=os.link
+                )
+        return revision
+
     def settle(self) -> None:
         """Wait until the index does no work in the background."""
         self._index.settle()
 
     def close(self) -> None:
         """Save what can be saved and close the files."""
+        if self._finalizer is not None:
+            self._finalizer.detach()
         with self._lock:
             self._index.close()
             try:
@@ -163,6 +203,15 @@ class LiveBank:
             except OSError:
                 _log.exception("the index was not saved", bank=self.info.name)
             self.store.close()
+
+    def _require_own(self) -> None:
+        if self._follows:
+            raise FailedPreconditionError(
+                f"{self.resource} is a copy here: this retriever follows another one",
+                field="bank",
+                remedy="send changes to the retriever that publishes",
+                metadata={"resource": self.resource},
+            )
 
     def _follow(self, change: Change, vectors: Mapping[bytes, Vectors]) -> None:
         try:
@@ -184,3 +233,8 @@ class LiveBank:
             block = missing[start : start + _BLOCK]
             self._index.add(block, self.store.vectors(block))
         self._index.revision = self.store.counters().revision
+
+
+def _let_go(index: Index, store: BankStore) -> None:
+    index.close()
+    store.close()

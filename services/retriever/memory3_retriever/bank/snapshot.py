@@ -57,8 +57,7 @@ def write_snapshot(store: BankStore, folder: Path, snapshot_id: str) -> Snapshot
         typed_faults(f"snapshot of {store.environment.resource}"),
         temporary_folder(folder) as work,
     ):
-        store.environment.copy(work)
-        revision = _revision_of(work, store)
+        revision = copy_store(store, work)
         sha256, size = sha256_of(work / DATA_FILE)
         name = snapshot_id or f"{store.info.name[:40]}-{revision}"
         snapshot = Snapshot(
@@ -72,6 +71,21 @@ def write_snapshot(store: BankStore, folder: Path, snapshot_id: str) -> Snapshot
             _refuse_existing(folder / name, name)
             raise
     return snapshot
+
+
+def copy_store(store: BankStore, folder: Path) -> int:
+    """Copy a bank's data file, compacted, into an empty folder while the bank is in use.
+
+    Returns:
+        The revision of the copy itself: writes may have gone on since it was begun.
+    """
+    store.environment.copy(folder)
+    copy = BankStore(folder, store.info.name, map_bytes=0, max_map_bytes=1 << 46)
+    try:
+        return copy.counters().revision
+    finally:
+        copy.close()
+        (folder / "lock.mdb").unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path, snapshot_id: str) -> Snapshot:
@@ -160,16 +174,6 @@ def _rename_inside(
         store.rename(dataclasses.replace(store.info, name=name, uid=uuid.uuid4().hex))
     finally:
         store.close()
-
-
-def _revision_of(work: Path, original: BankStore) -> int:
-    """The revision of the copy itself: writes may have gone on since it was begun."""
-    copy = BankStore(work, original.info.name, map_bytes=0, max_map_bytes=1 << 46)
-    try:
-        return copy.counters().revision
-    finally:
-        copy.close()
-        (work / "lock.mdb").unlink(missing_ok=True)
 
 
 def _check_digest(snapshot_id: str, actual: str, expected: str) -> None:

@@ -1,0 +1,1 @@
+"""One writer publishes generations of its banks; any number of readers follow."""
