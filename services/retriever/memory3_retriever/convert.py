@@ -14,9 +14,9 @@ from memory3.errors import Memory3Error, ReferenceBlankError, ReferenceTooLongEr
 from memory3.v1 import encoder_pb2, memory_pb2, retriever_pb2
 from memory3_retriever import validation as check
 from memory3_retriever.bank.names import reference_key, resource_name
+from memory3_retriever.bank.reading import Statistics
 from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference, WritePolicy
 from memory3_retriever.bank.snapshot import Snapshot
-from memory3_retriever.bank.store import Statistics
 from memory3_retriever.ingest.outcomes import AddedDocument, AddedReference, NewDocument
 from memory3_retriever.retrieval.search import NamedQuery, Query, TextQuery, VectorQuery
 
