@@ -9,6 +9,7 @@ from memory3.checkpoint import Checkpoint
 from memory3.documents.splitter import Splitter
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.catalog import Catalog
+from memory3_retriever.bank.sweeper import Sweeper
 from memory3_retriever.caches.base import open_cache
 from memory3_retriever.encoder.client import EncoderClient
 from memory3_retriever.ingest.adding import Adder
@@ -85,7 +86,9 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
         cleanup.callback(encoder.close)
         writer = LazyWriter(encoder, digest, budget_s=settings.encode_seconds)
         cleanup.callback(writer.close)
+        memories = MemoryReader(cache, writer, metrics)
         catalog.open_all()
+        cleanup.callback(Sweeper(catalog, memories.forget).close)
         metrics.checkpoint.labels(digest).set(1)
         metrics.banks.set_function(lambda: len(catalog))
         return Loaded(
@@ -93,9 +96,9 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
             catalog=catalog,
             encoder=encoder,
             splitter=splitter,
-            adder=Adder(encoder, splitter, digest, metrics),
+            adder=Adder(encoder, splitter, digest, metrics, memories.forget),
             searcher=Searcher(encoder, digest, metrics),
-            memories=MemoryReader(cache, writer, metrics),
+            memories=memories,
             default_index=settings.index,
             _cleanup=cleanup.pop_all(),
         )

@@ -5,15 +5,17 @@ Threads rather than asyncio, by measurement: see the service's README.
 
 from __future__ import annotations
 
+import grpc
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from memory3.rpc.options import ServerOptions
 from memory3.rpc.server import RpcServer, build_server
 from memory3.rpc.serving import serve_until_signal
-from memory3.v1 import retriever_pb2, retriever_pb2_grpc
+from memory3.v1 import bank_admin_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 from memory3_retriever.loading import Loaded, load
 from memory3_retriever.metrics import RetrieverMetrics
 from memory3_retriever.servicer import RetrieverServicer
+from memory3_retriever.servicer_admin import BankAdminServicer
 from memory3_retriever.settings import RetrieverSettings
 
 SERVICE = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_name
@@ -37,21 +39,21 @@ class RetrieverService:
         self.settings = settings
         self._metrics = RetrieverMetrics.on(registry)
         self._servicer = RetrieverServicer()
+        self._admin = BankAdminServicer()
         self._loaded: Loaded | None = None
         limits = dict.fromkeys(_WHOLE_BANK_CALLS, 2) | dict.fromkeys(
             ("AddDocuments", "AddReferences"), settings.max_streams
         )
         self.server: RpcServer = build_server(
             ServerOptions.from_settings(SERVICE, settings, registry=registry, method_limits=limits),
-            lambda server: retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(
-                self._servicer, server
-            ),
+            self._add_servicers,
         )
 
     def load(self) -> None:
         """Open everything; blocks. Calls are refused with LoadingError until it is done."""
         self._loaded = load(self.settings, self._metrics)
         self._servicer.attach(self._loaded)
+        self._admin.attach(self._loaded)
 
     def close(self) -> None:
         """Close everything, after the server has stopped."""
@@ -61,3 +63,7 @@ class RetrieverService:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; call it on the main thread."""
         serve_until_signal(self.server, load=self.load, close=self.close)
+
+    def _add_servicers(self, server: grpc.Server) -> None:
+        retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(self._servicer, server)
+        bank_admin_pb2_grpc.add_BankAdminServiceServicer_to_server(self._admin, server)

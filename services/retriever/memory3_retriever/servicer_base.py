@@ -9,7 +9,7 @@ from memory3_retriever.bank.names import bank_id
 from memory3_retriever.loading import Loaded
 
 
-class ServicerBase(retriever_pb2_grpc.RetrieverServiceServicer):
+class LoadedServicer:
     """Holds what answering takes, once it is loaded."""
 
     def __init__(self) -> None:
@@ -26,3 +26,7 @@ class ServicerBase(retriever_pb2_grpc.RetrieverServiceServicer):
 
     def _bank(self, name: str, field: str) -> LiveBank:
         return self._loaded().catalog.get(bank_id(name, field), field)
+
+
+class ServicerBase(LoadedServicer, retriever_pb2_grpc.RetrieverServiceServicer):
+    """The same for RetrieverService."""

@@ -9,7 +9,7 @@ import grpc
 
 from memory3.errors import InvalidArgumentError, NotFoundError, RequestCancelledError
 from memory3.v1 import retriever_pb2
-from memory3_retriever import convert
+from memory3_retriever import convert, convert_options
 from memory3_retriever import validation as check
 from memory3_retriever.bank.names import reference_key
 from memory3_retriever.limits import CallLimit
@@ -31,8 +31,12 @@ class ReferenceMethods(ServicerBase):
         for request in _requests(request_iterator):
             name = _same_bank(name, request.bank)
             bank = self._bank(name, "bank")
+            replace = request.replace
+            policy = convert_options.duplicate_policy(request.duplicate_policy, replace=replace)
             documents = convert.new_documents(request.documents)
-            outcomes = adder.add_documents(bank, documents, limit, replace=request.replace)
+            outcomes = adder.add_documents(
+                bank, documents, limit, replace=replace, duplicates=policy
+            )
             sources = [document.source for document in request.documents]
             pairs = zip(outcomes, sources, strict=True)
             yield retriever_pb2.AddDocumentsResponse(
@@ -49,8 +53,9 @@ class ReferenceMethods(ServicerBase):
         for request in _requests(request_iterator):
             name = _same_bank(name, request.bank)
             bank = self._bank(name, "bank")
+            policy = convert_options.duplicate_policy(request.duplicate_policy)
             references = convert.new_references(request.references, loaded.splitter)
-            outcomes = loaded.adder.add_references(bank, references, limit)
+            outcomes = loaded.adder.add_references(bank, references, limit, duplicates=policy)
             yield retriever_pb2.AddReferencesResponse(
                 results=[convert.reference_result(outcome) for outcome in outcomes]
             )

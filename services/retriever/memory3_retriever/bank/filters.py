@@ -51,7 +51,7 @@ class Between:
         """Tells whether a value passes; one that is no number is outside of numbers."""
         given = (self.min, self.max, self.above, self.below)
         bounds = [None if bound is None else number(bound) for bound in given]
-        if any(bound is not None and found is None for bound, found in zip(given, bounds)):
+        if bounds.count(None) > given.count(None):
             # Python compares strings by code point, as UTF-8 is ordered.
             return lambda value: _is_within(value, *given)
 

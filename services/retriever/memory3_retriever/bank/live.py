@@ -6,8 +6,10 @@ whoever was told of a change finds it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -151,9 +153,9 @@ class LiveBank:
         """As ``BankStore.remove_expired``."""
         return self.store.remove_expired(limit, then=lambda change: self._follow(change, {}))
 
-    def update(self, change: Callable[[BankInfo], BankInfo]) -> BankInfo:
-        """Change the description, and keep to it from now on."""
-        info = self.store.describe(change)
+    def update(self, options: Mapping[str, Any]) -> BankInfo:
+        """Change some of what the description says, by name, and keep to it from now on."""
+        info = self.store.describe(lambda before: replace(before, **options))
         self.store.environment.set_durability(info.durability)
         return info
 

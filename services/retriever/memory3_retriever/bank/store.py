@@ -1,7 +1,7 @@
 """The truth of one bank: references, vectors and memories that change together.
 
 Seven LMDB databases in one environment: ``meta`` (description and counters), ``references``,
-``vectors`` and ``memories`` (by the reference's key); ``sources``, ``metadata`` and ``expiry`` (what
+``vectors`` and ``memories`` (by the key); ``sources``, ``metadata`` and ``expiry`` (what
 a reference says to the keys of references). A change is one transaction, so nothing is ever
 half-visible; and what has expired is not there for anybody who reads. It must not know indexes or
 caches.
