@@ -218,8 +218,13 @@ class Ledger:
         if changed:
             counters = Counters(revision, self._num_sources, self._memory_bytes, self.used_bytes)
             self._txn.put(COUNTERS_KEY, counters.to_bytes(COUNTERS_KEY), db=self._db[META])
-        lists = (self.added, self.removed, self.updated, self.rewritten)
-        return Change(revision, *map(tuple, lists))
+        return Change(
+            revision,
+            added=tuple(self.added),
+            removed=tuple(self.removed),
+            updated=tuple(self.updated),
+            rewritten=tuple(self.rewritten),
+        )
 
     def _put_reference(self, reference: Reference) -> None:
         record = reference.to_bytes()

@@ -121,12 +121,13 @@ class Matcher:
             if isinstance(test, AnyOf):
                 entries = [field.prefix + field.suffix(value) for value in test.values]
                 return _merged([_values(cursor, entry) for entry in entries])
+            # Reading values moves the cursor, so the entries are listed first.
+            listed = list(_entries(cursor, field))
             if isinstance(test, Exists):
-                return _merged([_values(cursor, entry) for entry in _entries(cursor, field)])
+                return _merged([_values(cursor, entry) for entry in listed])
             accepts = test.predicate()
             found = []
-            # Reading values moves the cursor, so the entries are listed first.
-            for entry in list(_entries(cursor, field)):
+            for entry in listed:
                 keys = _values(cursor, entry)
                 value = self._value(field, entry, keys)
                 if value is not None and accepts(value):
