@@ -39,7 +39,7 @@ class RetrieverService:
         self.settings = settings
         self._metrics = RetrieverMetrics.on(registry)
         self._servicer = RetrieverServicer()
-        self._admin = BankAdminServicer()
+        self._admin = BankAdminServicer()  # type: ignore[abstract]
         self._loaded: Loaded | None = None
         limits = dict.fromkeys(_WHOLE_BANK_CALLS, 2) | dict.fromkeys(
             ("AddDocuments", "AddReferences"), settings.max_streams
