@@ -1,7 +1,7 @@
 """What has expired is not found and not handed out from that instant on, and soon is deleted."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -49,10 +49,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def unswept(
     monkeypatch: pytest.MonkeyPatch, start_retriever: Callable[..., RunningRetriever]
-) -> Iterator[RunningRetriever]:
+) -> RunningRetriever:
     """A retriever with a bank, whose sweeper never comes."""
     monkeypatch.setattr(sweeper.Sweeper.__init__, "__defaults__", (10.0**6,))
-    yield start_retriever()
+    return start_retriever()
 
 
 def stamp(in_s: float) -> Timestamp:

@@ -17,10 +17,13 @@ from tests.unit.retriever.banks import new_store
 from tests.unit.retriever.encoder_double import DIMENSIONS, vector_of
 
 LONG = "z" * 256
-VALUES = st.sampled_from(
-    ["", "de", "en", "1", "2", "2.0", "02", "10", "-3", "+4", ".5", "5.", "1e3", "é", "ß", "2020-01-02",
-     LONG, LONG + "a", LONG + "b", LONG + "ba", "a\0b", "٣"]
-) | st.text(st.characters(exclude_categories=["Cs"]), max_size=6)  # fmt: skip
+SOME_VALUES = (
+    "", "de", "en", "1", "2", "2.0", "02", "10", "-3", "+4", ".5", "5.", "1e3", "é", "ß",
+    "2020-01-02", LONG, LONG + "a", LONG + "b", LONG + "ba", "a\0b", "٣",
+)  # fmt: skip
+VALUES = st.sampled_from(SOME_VALUES) | st.text(
+    st.characters(exclude_categories=["Cs"]), max_size=6
+)
 KEYS = st.sampled_from(["lang", "langs", "year", "", "a\0b", "a", "k" * 200, "$source", "$title"])
 METADATA = st.dictionaries(KEYS.filter(lambda key: not key.startswith("$")), VALUES, max_size=4)
 BOUNDS = st.none() | VALUES
