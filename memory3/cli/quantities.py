@@ -26,7 +26,8 @@ def size_of(text: str) -> int:
         raise typer.BadParameter(f"{text!r} is no size: write 10GB, 512MiB or none")
     number, unit = float(found[1]), found[2].upper()
     power = _POWERS.find(unit[0]) + 1 if unit and unit[0] in _POWERS else 0
-    return round(number * (1024 if "I" in unit else 1000) ** power)
+    base: int = 1024 if "I" in unit else 1000
+    return round(number * float(base**power))
 
 
 def seconds_of(text: str) -> float:

@@ -29,12 +29,15 @@ DEFAULT_ADDRESSES: Final[dict[ServiceName, str]] = {
 }
 
 
-class RetrieverStub(RetrieverServiceStub, BankAdminServiceStub):
+class RetrieverStub:
     """Both services of the retriever, which have no method's name in common."""
 
     def __init__(self, channel: Any) -> None:
-        RetrieverServiceStub.__init__(self, channel)
-        BankAdminServiceStub.__init__(self, channel)
+        self._stubs = (RetrieverServiceStub(channel), BankAdminServiceStub(channel))
+
+    def __getattr__(self, name: str) -> Any:
+        stub = next((each for each in self._stubs if hasattr(each, name)), self._stubs[0])
+        return getattr(stub, name)
 
 
 _STUBS: Final[dict[ServiceName, Callable[[Any], Any]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from memory3.errors import InvalidArgumentError
@@ -55,7 +55,7 @@ class Condition:
                 return cls(key, any_of=[each.strip() for each in found["list"].split(",")])
             if found["sign"] == "=":
                 return cls(key, equals=value)
-            return cls(key, **{_BOUNDS[found["sign"]]: value})
+            return replace(cls(key), **{_BOUNDS[found["sign"]]: value})
         if found := _EXISTS.fullmatch(text):
             return cls(found["key"], exists=found["word"] == "exists")
         raise InvalidArgumentError(
