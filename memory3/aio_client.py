@@ -95,6 +95,7 @@ class AsyncClient:
     create_bank = _unary(bank_calls.create_bank)
     get_bank = _unary(bank_calls.get_bank)
     list_banks = _paged(bank_calls.list_banks)
+    update_bank = _unary(bank_calls.update_bank)
     delete_bank = _unary(bank_calls.delete_bank)
     verify_bank = _unary(bank_calls.verify_bank)
     snapshot_bank = _unary(bank_calls.snapshot_bank)

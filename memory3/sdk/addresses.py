@@ -17,6 +17,7 @@ from memory3.errors import InvalidArgumentError, Memory3Error, UnavailableError
 from memory3.rpc.channel import check_target
 from memory3.rpc.status import from_rpc_error
 from memory3.sdk.call import Endpoint, ServiceName
+from memory3.v1.bank_admin_pb2_grpc import BankAdminServiceStub
 from memory3.v1.decoder_pb2_grpc import DecoderServiceStub
 from memory3.v1.encoder_pb2_grpc import EncoderServiceStub
 from memory3.v1.retriever_pb2_grpc import RetrieverServiceStub
@@ -27,9 +28,21 @@ DEFAULT_ADDRESSES: Final[dict[ServiceName, str]] = {
     "encoder": "127.0.0.1:7302",
 }
 
+
+class RetrieverStub:
+    """Both services of the retriever, which have no method's name in common."""
+
+    def __init__(self, channel: Any) -> None:
+        self._stubs = (RetrieverServiceStub(channel), BankAdminServiceStub(channel))
+
+    def __getattr__(self, name: str) -> Any:
+        stub = next((each for each in self._stubs if hasattr(each, name)), self._stubs[0])
+        return getattr(stub, name)
+
+
 _STUBS: Final[dict[ServiceName, Callable[[Any], Any]]] = {
     "decoder": DecoderServiceStub,
-    "retriever": RetrieverServiceStub,
+    "retriever": RetrieverStub,
     "encoder": EncoderServiceStub,
 }
 

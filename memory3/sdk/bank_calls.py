@@ -5,12 +5,15 @@ The docstrings and signatures here are those of ``Client`` and ``AsyncClient``.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from memory3.sdk import convert
-from memory3.sdk.banks import Bank, BankReport, RetrieverInfo, Snapshot, WritePolicy
+from memory3.sdk.banks import Bank, BankReport, Durability, RetrieverInfo, Snapshot, WritePolicy
 from memory3.sdk.call import Endpoint, Paged, Unary
-from memory3.v1 import retriever_pb2
+from memory3.sdk.options import duration
+from memory3.v1 import bank_admin_pb2, retriever_pb2
 
 _QUICK_S: Final = 30.0
 # Reads or copies a whole bank.
@@ -28,6 +31,9 @@ def create_bank(
     codec: str = "",
     write_policy: WritePolicy = "eager",
     description: str = "",
+    quota_bytes: int = 0,
+    default_ttl: float | None = None,
+    durability: Durability = "fsync",
     exist_ok: bool = False,
     timeout: float | None = None,
 ) -> Unary[Bank]:
@@ -39,6 +45,9 @@ def create_bank(
         codec: The codec of the memories; empty for the encoder's default.
         write_policy: ``eager`` writes memories on adding, ``lazy`` at the first retrieval.
         description: For people.
+        quota_bytes: The most that its records may take; 0 for the retriever's limit.
+        default_ttl: Seconds that references live which say nothing themselves; None for ever.
+        durability: ``fsync``: an acknowledged change survives a loss of power; ``async``: a kill.
         exist_ok: Give the bank of that name if there is one, as it is, with its own options.
         timeout: Seconds for the call.
 
@@ -52,10 +61,52 @@ def create_bank(
             codec=codec,
             write_policy=convert.write_policy(write_policy),
             description=description,
+            quota_bytes=quota_bytes,
+            default_ttl=duration(default_ttl),
+            durability=convert.durability(durability),
         ),
         allow_existing=exist_ok,
     )
     return Unary(_endpoint("CreateBank"), request, lambda r: convert.bank(r.bank), timeout)
+
+
+def update_bank(
+    name: str,
+    *,
+    description: str | None = None,
+    quota_bytes: int | None = None,
+    default_ttl: float | None = None,
+    durability: Durability | None = None,
+    timeout: float | None = None,
+) -> Unary[Bank]:
+    """Change options of a bank; what is None stays as it is.
+
+    Args:
+        name: The bank.
+        description: For people.
+        quota_bytes: The most that its records may take; 0 for the retriever's limit.
+        default_ttl: Seconds that references added from now on live; 0 for ever.
+        durability: What an acknowledged change survives, ``fsync`` or ``async``.
+        timeout: Seconds for the call.
+
+    Raises:
+        InvalidArgumentError: Nothing is to be changed, or a value cannot be accepted.
+        NotFoundError: There is no such bank.
+    """
+    given: dict[str, Any] = {
+        "description": description,
+        "quota_bytes": quota_bytes,
+        "default_ttl": duration(default_ttl),
+        "durability": None if durability is None else convert.durability(durability),
+    }
+    paths = [name for name, value in given.items() if value is not None]
+    if default_ttl == 0:
+        given["default_ttl"] = None
+    request = bank_admin_pb2.UpdateBankRequest(
+        bank=retriever_pb2.Bank(name=convert.resource_name(name), **given),
+        update_mask=FieldMask(paths=paths),
+    )
+    return Unary(_endpoint("UpdateBank"), request, lambda r: convert.bank(r.bank), timeout)
 
 
 def get_bank(name: str, *, timeout: float | None = None) -> Unary[Bank]:

@@ -12,6 +12,9 @@ from typing import Literal
 WritePolicy = Literal["eager", "lazy"]
 """``eager`` writes a memory when its reference is added, ``lazy`` at the first retrieval."""
 
+Durability = Literal["fsync", "async"]
+"""What an acknowledged change survives: a loss of power, or a kill of the retriever."""
+
 
 @dataclass(frozen=True, slots=True)
 class BankStatistics:
@@ -23,6 +26,8 @@ class BankStatistics:
         num_sources: Distinct sources that are not empty.
         memory_bytes: The size of all envelopes.
         disk_bytes: The size of the bank's files.
+        used_bytes: What records take of them; what the quota bounds.
+        num_expiring: References that have an expiry.
     """
 
     num_references: int
@@ -30,6 +35,8 @@ class BankStatistics:
     num_sources: int
     memory_bytes: int
     disk_bytes: int
+    used_bytes: int = 0
+    num_expiring: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,9 @@ class Bank:
         create_time: When the bank was made.
         revision: The number of the last committed change.
         statistics: What is in the bank; None where the answer does not carry it.
+        quota_bytes: The most that records may take; 0 for the retriever's limit.
+        default_ttl: Seconds that references live which say nothing themselves; None for ever.
+        durability: What an acknowledged change survives.
     """
 
     name: str
@@ -63,6 +73,9 @@ class Bank:
     create_time: datetime | None
     revision: int
     statistics: BankStatistics | None
+    quota_bytes: int = 0
+    default_ttl: float | None = None
+    durability: Durability = "fsync"
 
 
 @dataclass(frozen=True, slots=True)

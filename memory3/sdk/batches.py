@@ -32,6 +32,7 @@ def document_requests(
     documents: Document | str | Iterable[Document | str],
     *,
     replace: bool,
+    duplicates: str | None = None,
     max_documents: int = DEFAULT_DOCUMENTS,
     max_bytes: int = DEFAULT_BYTES,
 ) -> Iterator[retriever_pb2.AddDocumentsRequest]:
@@ -41,6 +42,7 @@ def document_requests(
         bank: The resource name of the bank.
         documents: Documents or bare texts; a single one stands for a list of one.
         replace: Whether old references of each source are replaced.
+        duplicates: What becomes of references that are there already; None says nothing.
         max_documents: The most documents in one request, 1 to 256.
         max_bytes: The most bytes of one request; a document larger than that goes alone.
 
@@ -51,13 +53,19 @@ def document_requests(
     given = [documents] if isinstance(documents, Document | str) else documents
     messages = (_document(item, index) for index, item in enumerate(given))
     for batch in _grouped(messages, max_documents, max_bytes):
-        yield retriever_pb2.AddDocumentsRequest(bank=bank, documents=batch, replace=replace)
+        yield retriever_pb2.AddDocumentsRequest(
+            bank=bank,
+            documents=batch,
+            replace=replace,
+            duplicate_policy=convert.duplicate_policy(duplicates),
+        )
 
 
 def reference_requests(
     bank: str,
     references: Reference | str | Iterable[Reference | str],
     *,
+    duplicates: str | None = None,
     max_references: int = DEFAULT_REFERENCES,
     max_bytes: int = DEFAULT_BYTES,
 ) -> Iterator[retriever_pb2.AddReferencesRequest]:
@@ -66,7 +74,9 @@ def reference_requests(
     given = [references] if isinstance(references, Reference | str) else references
     messages = (_reference(item, index) for index, item in enumerate(given))
     for batch in _grouped(messages, max_references, max_bytes):
-        yield retriever_pb2.AddReferencesRequest(bank=bank, references=batch)
+        yield retriever_pb2.AddReferencesRequest(
+            bank=bank, references=batch, duplicate_policy=convert.duplicate_policy(duplicates)
+        )
 
 
 def _check_limits(number: int, most: int, name: str, max_bytes: int) -> None:

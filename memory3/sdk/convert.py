@@ -23,6 +23,7 @@ from memory3.sdk.banks import (
     RetrieverInfo,
     Snapshot,
 )
+from memory3.sdk.options import duration
 from memory3.sdk.references import (
     AddedDocument,
     AddedReference,
@@ -41,6 +42,17 @@ BANK_PREFIX: Final = "banks/"
 _POLICIES: Final[dict[str, retriever_pb2.WritePolicy.ValueType]] = {
     "eager": retriever_pb2.WRITE_POLICY_EAGER,
     "lazy": retriever_pb2.WRITE_POLICY_LAZY,
+}
+
+_DUPLICATES: Final[dict[str, retriever_pb2.DuplicatePolicy.ValueType]] = {
+    "skip": retriever_pb2.DUPLICATE_POLICY_SKIP,
+    "overwrite": retriever_pb2.DUPLICATE_POLICY_OVERWRITE,
+    "fail": retriever_pb2.DUPLICATE_POLICY_FAIL,
+}
+
+_DURABILITIES: Final[dict[str, retriever_pb2.Durability.ValueType]] = {
+    "fsync": retriever_pb2.DURABILITY_FSYNC,
+    "async": retriever_pb2.DURABILITY_ASYNC,
 }
 
 _STATUSES: Final[dict[int, Literal["sent", "held", "left_out"]]] = {
@@ -75,6 +87,36 @@ def write_policy(policy: str) -> retriever_pb2.WritePolicy.ValueType:
     return _POLICIES[policy]
 
 
+def duplicate_policy(policy: str | None) -> retriever_pb2.DuplicatePolicy.ValueType:
+    """The message's value for a duplicate policy; None for none.
+
+    Raises:
+        InvalidArgumentError: There is no such policy.
+    """
+    if policy is not None and policy not in _DUPLICATES:
+        raise InvalidArgumentError(
+            f"there is no duplicate policy {policy!r}",
+            field="duplicates",
+            remedy=f"use one of {', '.join(_DUPLICATES)}",
+        )
+    return _DUPLICATES[policy] if policy else retriever_pb2.DUPLICATE_POLICY_UNSPECIFIED
+
+
+def durability(level: str) -> retriever_pb2.Durability.ValueType:
+    """The message's value for a durability.
+
+    Raises:
+        InvalidArgumentError: There is none of that name.
+    """
+    if level not in _DURABILITIES:
+        raise InvalidArgumentError(
+            f"there is no durability {level!r}",
+            field="durability",
+            remedy=f"use one of {', '.join(_DURABILITIES)}",
+        )
+    return _DURABILITIES[level]
+
+
 def _time(stamp: Timestamp) -> datetime | None:
     return stamp.ToDatetime(tzinfo=UTC) if stamp.seconds or stamp.nanos else None
 
@@ -90,6 +132,8 @@ def reference_to_proto(reference: Reference) -> memory_pb2.Reference:
     )
     if reference.span is not None:
         message.span.start, message.span.end = reference.span.start, reference.span.end
+    if reference.expire_time is not None:
+        message.expire_time.FromDatetime(reference.expire_time)
     return message
 
 
@@ -106,6 +150,7 @@ def reference(message: memory_pb2.Reference) -> Reference:
         id=message.id,
         num_tokens=message.num_tokens,
         create_time=_time(message.create_time),
+        expire_time=_time(message.expire_time),
     )
 
 
@@ -116,6 +161,7 @@ def document_to_proto(document: Document) -> retriever_pb2.Document:
         source=document.source,
         title=document.title,
         metadata=dict(document.metadata),
+        ttl=duration(document.ttl),
     )
 
 
@@ -130,7 +176,10 @@ def bank(message: retriever_pb2.Bank) -> Bank:
             num_sources=counted.num_sources,
             memory_bytes=counted.memory_bytes,
             disk_bytes=counted.disk_bytes,
+            used_bytes=counted.used_bytes,
+            num_expiring=counted.num_expiring,
         )
+    ttl = message.default_ttl.ToNanoseconds() / 1e9 if message.HasField("default_ttl") else None
     lazy = message.write_policy == retriever_pb2.WRITE_POLICY_LAZY
     return Bank(
         name=short_name(message.name),
@@ -145,6 +194,9 @@ def bank(message: retriever_pb2.Bank) -> Bank:
         create_time=_time(message.create_time),
         revision=message.revision,
         statistics=statistics,
+        quota_bytes=message.quota_bytes,
+        default_ttl=ttl,
+        durability=("async" if message.durability == retriever_pb2.DURABILITY_ASYNC else "fsync"),
     )
 
 

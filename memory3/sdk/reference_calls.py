@@ -11,6 +11,7 @@ from typing import Final
 
 from memory3.sdk import batches, convert
 from memory3.sdk.call import Batched, Endpoint, Folded, Paged, Unary
+from memory3.sdk.filters import Where, filter_message
 from memory3.sdk.folds import RetrievedFold
 from memory3.sdk.options import duration
 from memory3.sdk.references import (
@@ -19,6 +20,7 @@ from memory3.sdk.references import (
     AddReport,
     Deletion,
     Document,
+    DuplicatePolicy,
     Reference,
     Retrieved,
     SearchHit,
@@ -50,7 +52,8 @@ def add(
     bank: str,
     documents: Document | str | Iterable[Document | str],
     *,
-    replace: bool = True,
+    replace: bool | None = None,
+    duplicates: DuplicatePolicy | None = None,
     on_durable: Callable[[list[AddedDocument]], None] | None = None,
     max_documents: int = batches.DEFAULT_DOCUMENTS,
     max_bytes: int = batches.DEFAULT_BYTES,
@@ -62,8 +65,10 @@ def add(
         bank: The bank.
         documents: Documents or bare texts, one or many; read as the batches go out.
         replace: Remove those old references of each document's source that the document no longer
-            has, and give those it still has its metadata. A document without a source replaces
-            nothing.
+            has, and give those it still has its metadata and expiry. A document without a source
+            replaces nothing. None means yes, unless ``duplicates`` is given.
+        duplicates: What becomes of references that are there already, where nothing is replaced:
+            ``skip``, ``overwrite`` or ``fail``.
         on_durable: Called with the results of each batch once they are durable, in order; what it
             has seen stays even if a later batch fails.
         max_documents: The most documents in one batch, up to 256.
@@ -80,7 +85,8 @@ def add(
     requests = batches.document_requests(
         convert.resource_name(bank),
         documents,
-        replace=replace,
+        replace=duplicates is None if replace is None else replace,
+        duplicates=duplicates,
         max_documents=max_documents,
         max_bytes=max_bytes,
     )
@@ -98,6 +104,7 @@ def add_references(
     bank: str,
     references: Reference | str | Iterable[Reference | str],
     *,
+    duplicates: DuplicatePolicy | None = None,
     on_durable: Callable[[list[AddedReference]], None] | None = None,
     max_references: int = batches.DEFAULT_REFERENCES,
     max_bytes: int = batches.DEFAULT_BYTES,
@@ -108,6 +115,8 @@ def add_references(
     Args:
         bank: The bank.
         references: References or bare texts, one or many.
+        duplicates: What becomes of those that are there already: ``skip`` (the default),
+            ``overwrite`` or ``fail``.
         on_durable: Called with the results of each batch once they are durable.
         max_references: The most references in one batch, up to 1024.
         max_bytes: The most bytes in one batch, up to 3 MiB.
@@ -119,6 +128,7 @@ def add_references(
     requests = batches.reference_requests(
         convert.resource_name(bank),
         references,
+        duplicates=duplicates,
         max_references=max_references,
         max_bytes=max_bytes,
     )
@@ -225,7 +235,7 @@ def _query(query: Query) -> retriever_pb2.Query:
 
 
 def search(
-    bank: str, query: Query, *, k: int = 5, timeout: float | None = None
+    bank: str, query: Query, *, k: int = 5, where: Where = (), timeout: float | None = None
 ) -> Unary[list[SearchHit]]:
     """Find references, without their memories, by falling score.
 
@@ -233,10 +243,15 @@ def search(
         bank: The bank.
         query: A text, a vector of the bank's embedder, or ``ReferenceIds``.
         k: How many, up to 256.
+        where: Conditions on metadata that must all hold, such as ``["lang=de", "year>=2020"]``,
+            ``"tag in a,b"``, ``"author exists"``; see ``memory3.sdk.filters.Condition``.
         timeout: Seconds for the call.
     """
     request = retriever_pb2.SearchRequest(
-        bank=convert.resource_name(bank), queries=[_query(query)], k=k
+        bank=convert.resource_name(bank),
+        queries=[_query(query)],
+        k=k,
+        filter=filter_message(where),
     )
     return Unary(
         _endpoint("Search"),
@@ -247,11 +262,19 @@ def search(
 
 
 def search_many(
-    bank: str, queries: Iterable[Query], *, k: int = 5, timeout: float | None = None
+    bank: str,
+    queries: Iterable[Query],
+    *,
+    k: int = 5,
+    where: Where = (),
+    timeout: float | None = None,
 ) -> Unary[list[list[SearchHit]]]:
     """As ``search``, for up to 256 queries in one call; one list of hits for each."""
     request = retriever_pb2.SearchRequest(
-        bank=convert.resource_name(bank), queries=[_query(query) for query in queries], k=k
+        bank=convert.resource_name(bank),
+        queries=[_query(query) for query in queries],
+        k=k,
+        filter=filter_message(where),
     )
     return Unary(
         _endpoint("Search"),
@@ -267,6 +290,7 @@ def retrieve(
     *,
     checkpoint_digest: str,
     k: int = 5,
+    where: Where = (),
     held_ids: Sequence[str] = (),
     with_references: bool = False,
     encode_timeout: float | None = None,
@@ -279,6 +303,7 @@ def retrieve(
         queries: One text or list of ids, or up to 256 queries.
         checkpoint_digest: The digest of the caller's checkpoint; must be the bank's.
         k: Hits for each query, up to 256.
+        where: Conditions on metadata, as in ``search``; named references are not restricted.
         held_ids: References whose memories the caller has; they are not sent again.
         with_references: Also send text and origin of each hit.
         encode_timeout: Seconds that writing missing memories may take.
@@ -296,5 +321,6 @@ def retrieve(
         checkpoint_digest=checkpoint_digest,
         with_references=with_references,
         encode_timeout=duration(encode_timeout),
+        filter=filter_message(where),
     )
     return Folded(_endpoint("Retrieve", 60.0), request, RetrievedFold, timeout)

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+DuplicatePolicy = Literal["skip", "overwrite", "fail"]
+"""What becomes of a reference that is in the bank already: it stays as it is, takes new metadata
+and expiry and is encoded anew, or is refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -35,6 +39,8 @@ class Reference:
         id: The content hash, 32 hexadecimal digits; empty until added.
         num_tokens: The length in tokens of the checkpoint; 0 until added.
         create_time: When the reference became durable.
+        expire_time: When it is forgotten; None for never, or by the bank's default when it is
+            added.
     """
 
     text: str
@@ -46,6 +52,7 @@ class Reference:
     id: str = ""
     num_tokens: int = 0
     create_time: datetime | None = None
+    expire_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +64,14 @@ class Document:
         source: What identifies the document; also names what ``replace`` replaces.
         title: The document's title.
         metadata: Copied to every reference of the document.
+        ttl: Seconds that its references live; None for the bank's default.
     """
 
     text: str
     source: str = ""
     title: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    ttl: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

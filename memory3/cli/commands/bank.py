@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,14 @@ from memory3.cli.options import Output, OutputOption, RetrieverOption, TimeoutOp
 if TYPE_CHECKING:
     from memory3.sdk.banks import Bank
 
+
+class DurabilityChoice(enum.StrEnum):
+    """What an acknowledged change survives."""
+
+    FSYNC = "fsync"
+    ASYNC = "async"
+
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -21,11 +30,35 @@ app = typer.Typer(
     epilog=examples("memory3 bank create docs", "memory3 bank list", "memory3 bank info docs"),
 )
 
+QuotaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quota", metavar="SIZE", help="The most that records may take: 10GB, 512MiB or none."
+    ),
+]
+TtlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ttl",
+        metavar="TIME",
+        help="How long references live that are added and say nothing themselves: 30d, 12h, never.",
+    ),
+]
+DurabilityOption = Annotated[
+    DurabilityChoice | None,
+    typer.Option(
+        "--durability",
+        help="fsync: what is acknowledged survives a loss of power. async: it survives a kill of "
+        "the retriever; a loss of power takes at most the last second.",
+    ),
+]
+
 NameArgument = Annotated[str, typer.Argument(metavar="BANK", help="The name of the bank.")]
 
 
 def _facts(bank: Bank) -> dict[str, object]:
     from memory3.cli.output import size_text
+    from memory3.cli.quantities import seconds_text
 
     facts: dict[str, object] = {
         "bank": bank.name,
@@ -33,6 +66,9 @@ def _facts(bank: Bank) -> dict[str, object]:
         "index": bank.index,
         "codec": bank.codec,
         "write policy": bank.write_policy,
+        "durability": bank.durability,
+        "quota": size_text(bank.quota_bytes) if bank.quota_bytes else None,
+        "references live": None if bank.default_ttl is None else seconds_text(bank.default_ttl),
         "embedder": f"{bank.embedder} ({bank.dimensions} dimensions)",
         "checkpoint": bank.checkpoint_digest,
         "created": bank.create_time,
@@ -46,13 +82,17 @@ def _facts(bank: Bank) -> dict[str, object]:
             "sources": counted.num_sources,
             "memory size": size_text(counted.memory_bytes),
             "disk size": size_text(counted.disk_bytes),
+            "used": size_text(counted.used_bytes),
+            "expiring": counted.num_expiring,
         }
     return {name: value for name, value in facts.items() if value is not None}
 
 
 @app.command(
     epilog=examples(
-        "memory3 bank create docs", "memory3 bank create papers --index hnsw --codec int8 --lazy"
+        "memory3 bank create docs",
+        "memory3 bank create papers --index hnsw --codec int8 --lazy",
+        "memory3 bank create news --quota 10GB --ttl 30d",
     )
 )
 def create(
@@ -63,12 +103,16 @@ def create(
         bool, typer.Option("--lazy", help="Write memories at the first retrieval, not on adding.")
     ] = False,
     description: Annotated[str, typer.Option(help="For people.")] = "",
+    quota: QuotaOption = None,
+    ttl: TtlOption = None,
+    durability: DurabilityOption = None,
     retriever: RetrieverOption = None,
     timeout: TimeoutOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make an empty bank."""
     from memory3.cli.output import emit
+    from memory3.cli.quantities import seconds_of, size_of
     from memory3.client import Client
 
     with Client(retriever=retriever, timeout=timeout) as client:
@@ -78,6 +122,44 @@ def create(
             codec=codec,
             write_policy="lazy" if lazy else "eager",
             description=description,
+            quota_bytes=0 if quota is None else size_of(quota),
+            default_ttl=None if ttl is None else seconds_of(ttl) or None,
+            durability="fsync" if durability is None else durability.value,
+        )
+    emit(output, bank, _facts(bank))
+
+
+@app.command(
+    epilog=examples(
+        "memory3 bank update docs --quota 10GB --ttl 30d",
+        "memory3 bank update docs --durability async",
+        "memory3 bank update docs --quota none --ttl never",
+    )
+)
+def update(
+    name: NameArgument,
+    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    quota: QuotaOption = None,
+    ttl: TtlOption = None,
+    durability: DurabilityOption = None,
+    retriever: RetrieverOption = None,
+    timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Change options of a bank; what is not given stays as it is."""
+    from memory3.cli.output import emit
+    from memory3.cli.quantities import seconds_of, size_of
+    from memory3.client import Client
+
+    if all(each is None for each in (description, quota, ttl, durability)):
+        raise typer.BadParameter("give --description, --quota, --ttl or --durability")
+    with Client(retriever=retriever, timeout=timeout) as client:
+        bank = client.update_bank(
+            name,
+            description=description,
+            quota_bytes=None if quota is None else size_of(quota),
+            default_ttl=None if ttl is None else seconds_of(ttl),
+            durability=None if durability is None else durability.value,
         )
     emit(output, bank, _facts(bank))
 

@@ -24,12 +24,22 @@ app = typer.Typer(add_completion=False)
     epilog=examples(
         'memory3 search "how are memories cached"',
         'memory3 search -b people -k 1 -o json "Where does Ada live?"',
+        "memory3 search memories --where lang=de --where 'year>=2020' --where 'tag in a,b'",
     ),
 )
 def search(
     query: Annotated[str, typer.Argument(help="What to look for; - reads stdin.")],
     bank: BankOption = DEFAULT_BANK,
     k: Annotated[int, typer.Option("-k", min=1, max=256, help="How many references.")] = 5,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Only references whose metadata are so: lang=de, year>=2020, 'tag in a,b', "
+            "'author exists', 'author missing'; $source and $title are keys too. Repeatable, all "
+            "must hold.",
+        ),
+    ] = None,
     retriever: RetrieverOption = None,
     timeout: TimeoutOption = None,
     output: OutputOption = Output.TABLE,
@@ -41,7 +51,7 @@ def search(
 
     text = needed_text(query, "query")
     with Client(retriever=retriever, timeout=timeout) as client:
-        hits = client.search(bank, text, k=k)
+        hits = client.search(bank, text, k=k, where=where or ())
     if output is Output.JSON:
         print_json(hits)
         return

@@ -5,6 +5,7 @@ It must not know gRPC or anything that is stored.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
@@ -13,14 +14,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from memory3.documents.splitter import Splitter
 from memory3.errors import Memory3Error, ReferenceBlankError, ReferenceTooLongError
 from memory3.v1 import encoder_pb2, memory_pb2, retriever_pb2
+from memory3_retriever import convert_options
 from memory3_retriever import validation as check
+from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.names import reference_key, resource_name
+from memory3_retriever.bank.reading import Statistics
 from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference, WritePolicy
 from memory3_retriever.bank.snapshot import Snapshot
-from memory3_retriever.bank.store import Statistics
 from memory3_retriever.ingest.outcomes import AddedDocument, AddedReference, NewDocument
 from memory3_retriever.replication.follower import Served
 from memory3_retriever.retrieval.search import NamedQuery, Query, TextQuery, VectorQuery
+
+_LAST_SECOND = 253_402_300_799  # of the year 9999, the last that a Timestamp knows
 
 _POLICIES: dict[int, WritePolicy] = {
     retriever_pb2.WRITE_POLICY_UNSPECIFIED: "eager",
@@ -113,6 +118,7 @@ def _new_document(field: str, message: retriever_pb2.Document) -> NewDocument:
         source=check.name_text(f"{field}.source", message.source),
         title=check.name_text(f"{field}.title", message.title),
         metadata=check.metadata(f"{field}.metadata", message.metadata),
+        ttl_ns=check.ttl_ns(f"{field}.ttl", message.ttl) if message.HasField("ttl") else None,
     )
 
 
@@ -166,7 +172,22 @@ def _new_reference(
         span=span,
         num_tokens=num_tokens,
         metadata=check.metadata(f"{field}.metadata", message.metadata),
+        expire_time_ns=_expire_time(f"{field}.expire_time", message),
     )
+
+
+def _expire_time(field: str, message: memory_pb2.Reference) -> int:
+    if not message.HasField("expire_time"):
+        return 0
+    stamp = message.expire_time
+    if not 0 <= stamp.nanos < 10**9 or stamp.seconds > _LAST_SECOND:
+        raise check.invalid(field, "it is no time", "use a time before the year 10000")
+    nanoseconds = stamp.seconds * 10**9 + stamp.nanos
+    if nanoseconds <= time.time_ns():
+        raise check.invalid(
+            field, "it is in the past", "give a time to come, or leave the reference out"
+        )
+    return nanoseconds
 
 
 def reference_message(reference: Reference) -> memory_pb2.Reference:
@@ -183,6 +204,8 @@ def reference_message(reference: Reference) -> memory_pb2.Reference:
     )
     if reference.span is not None:
         message.span.start, message.span.end = reference.span
+    if reference.expire_time_ns:
+        message.expire_time.CopyFrom(_timestamp(reference.expire_time_ns))
     return message
 
 
@@ -200,9 +223,9 @@ def bank_message(
         write_policy=(
             retriever_pb2.WRITE_POLICY_LAZY if lazy else retriever_pb2.WRITE_POLICY_EAGER
         ),
-        description=info.description,
         create_time=_timestamp(info.create_time_ns),
     )
+    convert_options.set_options(message, info)
     if statistics is not None:
         message.revision = statistics.revision
         message.statistics.num_references = statistics.num_references
@@ -210,7 +233,15 @@ def bank_message(
         message.statistics.num_sources = statistics.num_sources
         message.statistics.memory_bytes = statistics.memory_bytes
         message.statistics.disk_bytes = disk_bytes
+        message.statistics.used_bytes = statistics.used_bytes
+        message.statistics.num_expiring = statistics.num_expiring
     return message
+
+
+def described(bank: LiveBank) -> retriever_pb2.Bank:
+    """An open bank with its statistics as a message."""
+    statistics = bank.store.statistics()
+    return bank_message(bank.info, statistics, bank.store.environment.disk_bytes())
 
 
 def embedder_message(embedder: EmbedderIdentity) -> encoder_pb2.EmbedderInfo:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from memory3.errors import SettingsError
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.catalog import Catalog
+from memory3_retriever.bank.sweeper import Sweeper
 from memory3_retriever.caches.base import Cache, open_cache
 from memory3_retriever.files import sweep
 from memory3_retriever.metrics import RetrieverMetrics
@@ -73,6 +74,7 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
             _log.warning("the cache cannot be used now", cache=cache.describe(), fault=fault)
         models = connect_models(checkpoints, settings, cache, metrics, cleanup)
         catalog.open_all()
+        cleanup.callback(Sweeper(catalog, models.main.memories.forget).close)
         publisher = _publisher(settings, catalog)
         follower = _follower(settings, catalog, metrics)
         for each in (publisher, follower):

@@ -117,11 +117,9 @@ def connect_models(
         writer = LazyWriter(encoder, digest, budget_s=settings.encode_seconds)
         cleanup.callback(writer.close)
         metrics.checkpoint.labels(digest).set(1)
-        adder, searcher = (
-            Adder(encoder, splitter, digest, metrics),
-            Searcher(encoder, digest, metrics),
-        )
         memories = MemoryReader(cache, writer, metrics)
+        adder = Adder(encoder, splitter, digest, metrics, memories.forget)
+        searcher = Searcher(encoder, digest, metrics)
         models.append(Model(checkpoint, encoder, splitter, adder, searcher, memories))
     return Models(models)
 

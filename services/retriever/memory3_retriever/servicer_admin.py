@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from memory3_retriever.servicer_admin_publish import PublishMethod
 from memory3_retriever.servicer_admin_reencode import ReencodeMethod
+from memory3_retriever.servicer_admin_update import UpdateBankMixin
 
 
-class BankAdminServicer(ReencodeMethod, PublishMethod):
+class BankAdminServicer(UpdateBankMixin, ReencodeMethod, PublishMethod):
     """Every method of the service that is built; the others are UNIMPLEMENTED."""

@@ -9,10 +9,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from memory3.errors import FailedPreconditionError
 from memory3.v1 import bank_admin_pb2, bank_admin_pb2_grpc
-from memory3_retriever.servicer_base import Attached
+from memory3_retriever.servicer_base import LoadedServicer
 
 
-class PublishMethod(Attached, bank_admin_pb2_grpc.BankAdminServiceServicer):
+class PublishMethod(LoadedServicer, bank_admin_pb2_grpc.BankAdminServiceServicer):
     """Publish a bank."""
 
     def PublishBank(

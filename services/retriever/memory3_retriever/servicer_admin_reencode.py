@@ -16,10 +16,10 @@ from memory3_retriever.bank.names import bank_id
 from memory3_retriever.encoder.client import EncoderInfo
 from memory3_retriever.ingest.reencode import ReencodeProgress, open_target, reencode
 from memory3_retriever.limits import CallLimit
-from memory3_retriever.servicer_base import Attached
+from memory3_retriever.servicer_base import LoadedServicer
 
 
-class ReencodeMethod(Attached, bank_admin_pb2_grpc.BankAdminServiceServicer):
+class ReencodeMethod(LoadedServicer, bank_admin_pb2_grpc.BankAdminServiceServicer):
     """Reencode a bank."""
 
     def ReencodeBank(

@@ -14,10 +14,9 @@ from memory3.errors import (
     PluginNotFoundError,
 )
 from memory3.v1 import retriever_pb2
-from memory3_retriever import convert
+from memory3_retriever import convert, convert_options
 from memory3_retriever import validation as check
 from memory3_retriever.bank.catalog import NewBank
-from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.names import bank_id, resource_name, snapshot_id
 from memory3_retriever.limits import CallLimit
 from memory3_retriever.loading import Loaded
@@ -34,12 +33,7 @@ class BankMethods(ServicerBase):
         loaded, asked = self._loaded(), request.bank
         name = bank_id(asked.name, "bank.name")
         policy = convert.write_policy(asked.write_policy)
-        if len(asked.description) > check.MAX_DESCRIPTION:
-            raise check.invalid(
-                "bank.description",
-                f"{len(asked.description)} characters, allowed are {check.MAX_DESCRIPTION}",
-                "shorten it",
-            )
+        options = convert_options.bank_options(asked)
         index = check.name_text("bank.index", asked.index or loaded.default_index)
         encoder = loaded.models.main.encoder.info(CallLimit(context))
         codec = asked.codec or encoder.default_codec
@@ -49,7 +43,7 @@ class BankMethods(ServicerBase):
                 f"the encoder has no codec {codec[:100]!r}",
                 f"use one of {', '.join(encoder.codecs)}",
             )
-        new = NewBank(name, encoder.embedder, index, codec, policy, asked.description)
+        new = NewBank(name, encoder.embedder, index, codec, policy, **options)
         try:
             bank = loaded.catalog.create(new)
         except PluginNotFoundError as error:
@@ -57,17 +51,17 @@ class BankMethods(ServicerBase):
         except (InvalidArgumentError, AlreadyExistsError) as error:
             if request.allow_existing and isinstance(error, AlreadyExistsError):
                 bank = self._bank(asked.name, "bank.name")
-                return retriever_pb2.CreateBankResponse(bank=_described(bank))
+                return retriever_pb2.CreateBankResponse(bank=convert.described(bank))
             error.field = f"bank.{error.field}"
             raise
-        return retriever_pb2.CreateBankResponse(bank=_described(bank))
+        return retriever_pb2.CreateBankResponse(bank=convert.described(bank))
 
     def GetBank(
         self, request: retriever_pb2.GetBankRequest, context: grpc.ServicerContext
     ) -> retriever_pb2.GetBankResponse:
         """See the proto."""
         bank = self._bank(request.name, "name")
-        message = _described(bank)
+        message = convert.described(bank)
         follower = self._loaded().follower
         if follower is not None and (served := follower.served(bank.info.name)) is not None:
             message.replica.CopyFrom(convert.replica_message(served))
@@ -130,7 +124,7 @@ class BankMethods(ServicerBase):
         name = bank_id(request.name, "name")
         wanted = snapshot_id(request.snapshot, "snapshot")
         bank = self._loaded().catalog.restore(wanted, name)
-        return retriever_pb2.RestoreBankResponse(bank=_described(bank))
+        return retriever_pb2.RestoreBankResponse(bank=convert.described(bank))
 
     def GetInfo(
         self, request: retriever_pb2.RetrieverServiceGetInfoRequest, context: grpc.ServicerContext
@@ -151,11 +145,6 @@ class BankMethods(ServicerBase):
 def _listed(loaded: Loaded, name: str) -> retriever_pb2.Bank:
     """A bank in a list; of one that cannot be opened, or has just been deleted, only the name."""
     try:
-        return _described(loaded.catalog.get(name))
+        return convert.described(loaded.catalog.get(name))
     except Memory3Error:
         return retriever_pb2.Bank(name=resource_name(name))
-
-
-def _described(bank: LiveBank) -> retriever_pb2.Bank:
-    statistics = bank.store.statistics()
-    return convert.bank_message(bank.info, statistics, bank.store.environment.disk_bytes())

@@ -10,7 +10,7 @@ from memory3_retriever.loading import Loaded
 from memory3_retriever.models import Model
 
 
-class Attached:
+class LoadedServicer:
     """Holds what answering takes, once it is loaded."""
 
     def __init__(self) -> None:
@@ -32,5 +32,5 @@ class Attached:
         return self._loaded().catalog.get(bank_id(name, field), field)
 
 
-class ServicerBase(Attached, retriever_pb2_grpc.RetrieverServiceServicer):
-    """Of the methods that everyone calls; those of operators have a service of their own."""
+class ServicerBase(LoadedServicer, retriever_pb2_grpc.RetrieverServiceServicer):
+    """The same for RetrieverService."""

@@ -9,7 +9,7 @@ import grpc
 
 from memory3.errors import InvalidArgumentError, NotFoundError, RequestCancelledError
 from memory3.v1 import retriever_pb2
-from memory3_retriever import convert
+from memory3_retriever import convert, convert_options
 from memory3_retriever import validation as check
 from memory3_retriever.bank.names import reference_key
 from memory3_retriever.limits import CallLimit
@@ -31,9 +31,12 @@ class ReferenceMethods(ServicerBase):
         for request in _requests(request_iterator):
             name = _same_bank(name, request.bank)
             bank = self._bank(name, "bank")
+            replace = request.replace
+            policy = convert_options.duplicate_policy(request.duplicate_policy, replace=replace)
             documents = convert.new_documents(request.documents)
-            adder = self._model(bank).adder
-            outcomes = adder.add_documents(bank, documents, limit, replace=request.replace)
+            outcomes = self._model(bank).adder.add_documents(
+                bank, documents, limit, replace=replace, duplicates=policy
+            )
             sources = [document.source for document in request.documents]
             pairs = zip(outcomes, sources, strict=True)
             yield retriever_pb2.AddDocumentsResponse(
@@ -50,9 +53,10 @@ class ReferenceMethods(ServicerBase):
         for request in _requests(request_iterator):
             name = _same_bank(name, request.bank)
             bank = self._bank(name, "bank")
+            policy = convert_options.duplicate_policy(request.duplicate_policy)
             model = self._model(bank)
             references = convert.new_references(request.references, model.splitter)
-            outcomes = model.adder.add_references(bank, references, limit)
+            outcomes = model.adder.add_references(bank, references, limit, duplicates=policy)
             yield retriever_pb2.AddReferencesResponse(
                 results=[convert.reference_result(outcome) for outcome in outcomes]
             )

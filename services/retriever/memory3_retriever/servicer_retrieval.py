@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 
 from memory3.v1 import memory_pb2, retriever_pb2
-from memory3_retriever import convert
+from memory3_retriever import convert, convert_filter
 from memory3_retriever import validation as check
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.names import reference_key
@@ -34,7 +34,8 @@ class RetrievalMethods(ServicerBase):
         k = check.within("k", request.k, 0, check.MAX_K) or check.DEFAULT_K
         bank = self._bank(request.bank, "bank")
         queries = convert.queries(request.queries, bank.info.embedder.dimensions)
-        found = self._model(bank).searcher.find(bank, queries, k, CallLimit(context))
+        where = convert_filter.where(request.filter)
+        found = self._model(bank).searcher.find(bank, queries, k, CallLimit(context), where)
         references = _references(bank, found)
         response = retriever_pb2.SearchResponse()
         for hits in found.hits:
@@ -60,7 +61,8 @@ class RetrievalMethods(ServicerBase):
         bank.require_checkpoint(digest)
         model = self._model(bank)
         queries = convert.queries(request.queries, bank.info.embedder.dimensions)
-        found = model.searcher.find(bank, queries, k, limit)
+        where = convert_filter.where(request.filter)
+        found = model.searcher.find(bank, queries, k, limit, where)
         if request.with_references:
             references = _references(bank, found)
             existing = set(references)
@@ -69,6 +71,9 @@ class RetrievalMethods(ServicerBase):
         wanted = [key for key in _keys(found) if key in existing and key not in held]
         there = model.memories.ensure(bank, set(wanted), wait_s)
         limit.check()
+        # Writing may have taken until some of them expired.
+        existing = bank.store.existing(existing)
+        there &= existing
         # The first are read before anything is sent, so that a fault is the call's only answer, and
         # one that was deleted since the search is no hit any more.
         gone, memories = model.memories.read(bank, [key for key in wanted if key in there])

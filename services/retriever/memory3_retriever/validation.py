@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Collection, Mapping
 
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
 
 from memory3.errors import InvalidArgumentError
 from memory3_retriever.bank.records import Vectors
@@ -29,6 +30,10 @@ MAX_METADATA_BYTES = 16 << 10
 # Far above what is meant for a source, title or heading; bounds what every answer repeats.
 MAX_NAME_BYTES = 4096
 MAX_QUERY_CHARACTERS = 65_536
+MAX_CONDITIONS = 32
+MAX_CONDITION_VALUES = 1000
+MAX_TTL_SECONDS = 36_500 * 86_400
+MAX_QUOTA_BYTES = 1 << 60
 # A page ends early when it has so many bytes: clients refuse messages above 4 MiB by default.
 MAX_PAGE_BYTES = 3 << 20
 
@@ -159,3 +164,35 @@ def required_digest(field: str, digest: str) -> str:
             "give the digest of the checkpoint that will read the memories, 64 hexadecimal digits",
         )
     return digest
+
+
+def description(value: str) -> str:
+    """A bank's description, of bearable length.
+
+    Raises:
+        InvalidArgumentError: It is longer.
+    """
+    if len(value) > MAX_DESCRIPTION:
+        raise invalid(
+            "bank.description",
+            f"{len(value)} characters, allowed are {MAX_DESCRIPTION}",
+            "shorten it",
+        )
+    return value
+
+
+def ttl_ns(field: str, message: Duration) -> int:
+    """How long references live, in nanoseconds.
+
+    Raises:
+        InvalidArgumentError: It is not above 0, or above a hundred years.
+    """
+    nanoseconds = message.seconds * 10**9 + message.nanos
+    if not 0 < nanoseconds <= MAX_TTL_SECONDS * 10**9 or not 0 <= message.nanos < 10**9:
+        raise invalid(
+            field,
+            f"{message.seconds} s and {message.nanos} ns are not above 0 and within "
+            f"{MAX_TTL_SECONDS} s",
+            "give a time within a hundred years, or leave it out",
+        )
+    return nanoseconds

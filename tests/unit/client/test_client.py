@@ -315,7 +315,7 @@ def test_unknown_write_policy_is_refused(client: Client) -> None:
 def test_help_shows_signature_and_docstring() -> None:
     """Methods made from calls look like methods to people and editors."""
     signature = inspect.signature(Client.search)
-    assert list(signature.parameters) == ["self", "bank", "query", "k", "timeout"]
+    assert list(signature.parameters) == ["self", "bank", "query", "k", "where", "timeout"]
     assert (Client.search.__doc__ or "").startswith("Find references")
     assert next(iter(inspect.signature(Client().search).parameters)) == "bank"
 

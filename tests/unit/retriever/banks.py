@@ -31,10 +31,14 @@ def info_of(name: str = "docs", **changes: object) -> BankInfo:
     return BankInfo(**values)
 
 
-def new_store(path: Path, *, map_bytes: int = 1 << 20, max_map_bytes: int = 1 << 30) -> BankStore:
+def new_store(
+    path: Path, *, map_bytes: int = 1 << 20, max_map_bytes: int = 1 << 30, **changes: object
+) -> BankStore:
     """A new, empty bank."""
     path.mkdir(parents=True)
-    return BankStore(path, "docs", map_bytes=map_bytes, max_map_bytes=max_map_bytes, info=info_of())
+    return BankStore(
+        path, "docs", map_bytes=map_bytes, max_map_bytes=max_map_bytes, info=info_of(**changes)
+    )
 
 
 def open_store(path: Path, *, map_bytes: int = 1 << 20, max_map_bytes: int = 1 << 30) -> BankStore:

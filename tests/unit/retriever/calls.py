@@ -27,13 +27,18 @@ def refused(call: Any) -> Memory3Error:
 
 
 def add_documents(
-    retriever: RunningRetriever, *documents: retriever_pb2.Document | str, replace: bool = False
+    retriever: RunningRetriever,
+    *documents: retriever_pb2.Document | str,
+    replace: bool = False,
+    **fields: Any,
 ) -> list[retriever_pb2.AddDocumentResult]:
     """Add whole texts in one request."""
     messages = [
         retriever_pb2.Document(text=each) if isinstance(each, str) else each for each in documents
     ]
-    request = retriever_pb2.AddDocumentsRequest(bank=BANK, documents=messages, replace=replace)
+    request = retriever_pb2.AddDocumentsRequest(
+        bank=BANK, documents=messages, replace=replace, **fields
+    )
     (response,) = retriever.stub.AddDocuments(iter([request]))
     return list(response.results)
 
@@ -58,10 +63,10 @@ def named_query(*ids: str) -> retriever_pb2.Query:
     return retriever_pb2.Query(references=retriever_pb2.ReferenceIds(ids=ids))
 
 
-def search(retriever: RunningRetriever, *texts: str, k: int = 0) -> list[list[str]]:
+def search(retriever: RunningRetriever, *texts: str, k: int = 0, **fields: Any) -> list[list[str]]:
     """The texts found for each query."""
     queries = [text_query(text) for text in texts]
-    request = retriever_pb2.SearchRequest(bank=BANK, queries=queries, k=k)
+    request = retriever_pb2.SearchRequest(bank=BANK, queries=queries, k=k, **fields)
     results = retriever.stub.Search(request).results
     return [[hit.reference.text for hit in result.hits] for result in results]
 

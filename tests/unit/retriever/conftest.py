@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from memory3.checkpoint import Checkpoint
 from memory3.rpc.channel import connect
 from memory3.testing.checkpoints import tiny_checkpoint
-from memory3.v1 import retriever_pb2, retriever_pb2_grpc
+from memory3.v1 import bank_admin_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 from tests.unit.retriever.encoder_double import EncoderDouble
 
 
@@ -36,6 +36,7 @@ class RunningRetriever:
         self.address = self.service.server.address
         self.channel: grpc.Channel = connect(self.address, retries=False)
         self.stub = retriever_pb2_grpc.RetrieverServiceStub(self.channel)
+        self.admin = bank_admin_pb2_grpc.BankAdminServiceStub(self.channel)
 
     @property
     def loaded(self) -> Loaded:

@@ -24,7 +24,7 @@ from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.faults import typed_faults
 from memory3_retriever.bank.live import LiveBank, make_index
 from memory3_retriever.bank.names import is_bank_id, resource_name
-from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, WritePolicy
+from memory3_retriever.bank.records import BankInfo, Durability, EmbedderIdentity, WritePolicy
 from memory3_retriever.bank.snapshot import Snapshot, restore_snapshot, write_snapshot
 from memory3_retriever.bank.store import BankStore
 from memory3_retriever.files import discard, publish, sweep, temporary_folder
@@ -41,7 +41,10 @@ class NewBank:
     index: str
     codec: str
     write_policy: WritePolicy
-    description: str
+    description: str = ""
+    quota_bytes: int = 0
+    default_ttl_ns: int = 0
+    durability: Durability = "fsync"
     made_from: str = ""
 
 
@@ -99,6 +102,11 @@ class Catalog:
         with self._lock:
             return sorted({*self._banks, *self._broken})
 
+    def open_banks(self) -> list[LiveBank]:
+        """All banks that are open."""
+        with self._lock:
+            return list(self._banks.values())
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._banks)
@@ -143,6 +151,9 @@ class Catalog:
             description=new.description,
             create_time_ns=time.time_ns(),
             made_from=new.made_from,
+            quota_bytes=new.quota_bytes,
+            default_ttl_ns=new.default_ttl_ns,
+            durability=new.durability,
         )
         with self._changing, typed_faults(resource_name(new.name)):
             self._require_free(new.name)

@@ -1,22 +1,26 @@
 """One LMDB environment: transactions that fail typed, and a map that grows without a restart.
 
-It must not know what the databases hold. Commits are synced to the disk before they return.
+It must not know what the databases hold. Commits are synced to the disk before they return, unless
+it is told that a kill of the process is all that they have to survive.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lmdb
 
 from memory3.errors import CorruptDataError
+from memory3.rpc.logging import get_logger
+from memory3_retriever.bank.commits import CommitQueue, Waiting
 from memory3_retriever.bank.faults import storage_full, typed_faults
 from memory3_retriever.bank.gate import Gate
+from memory3_retriever.bank.records import Durability
+from memory3_retriever.bank.synced import SYNCED_FILE, Syncer, forget_synced, go_back
 
 DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
@@ -34,6 +38,8 @@ Transaction = Any
 
 T = TypeVar("T")
 
+_log = get_logger(__name__)
+
 
 class Environment:
     """An open LMDB environment. One process opens a path once.
@@ -44,6 +50,10 @@ class Environment:
         databases: The names of its databases, with LMDB's options for each.
         map_bytes: The size of the map to begin with; it doubles when it is full.
         max_map_bytes: The size that the map never passes.
+
+    Attributes:
+        databases: LMDB's handles, by name.
+        queue: Those who want to write; counts commits.
 
     Raises:
         CorruptDataError: The files are damaged.
@@ -62,23 +72,22 @@ class Environment:
     ) -> None:
         self.path = path
         self.resource = resource
+        self.databases: dict[bytes, Any] = {}
+        self.queue = CommitQueue(self._commit)
         self._max_map_bytes = max_map_bytes
+        self._options = databases
         self._gate = Gate(resource)
-        self._write_lock = threading.Lock()
+        # Changes are synced one by one unless this is there.
+        self._syncer: Syncer | None = None
         used = (path / DATA_FILE).stat().st_size if (path / DATA_FILE).exists() else 0
         with typed_faults(resource):
-            self._lmdb = lmdb.open(
-                os.fspath(path),
-                map_size=_whole_pages(max(min(map_bytes, max_map_bytes), used * 2)),
-                max_dbs=len(databases),
-                max_readers=_MAX_READERS,
-                # Reads are of single values all over the file.
-                readahead=False,
-            )
-            self._check_length()
-            self.databases = {
-                name: self._lmdb.open_db(name, **options) for name, options in databases
-            }
+            if go_back(path, path / DATA_FILE, resource):
+                _log.warning("a bank went back to its last synced state", bank=resource)
+            self._open(max(min(map_bytes, max_map_bytes), used * 2), sync=True)
+            # Nothing holds what was kept by another process, so it must not be needed any more.
+            if (path / SYNCED_FILE).exists():
+                self._lmdb.sync(True)
+                forget_synced(path)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -86,11 +95,21 @@ class Environment:
         with self._gate.shared(), typed_faults(self.resource), self._lmdb.begin() as txn:
             yield txn
 
-    def write(self, change: Callable[[Transaction], T]) -> T:
-        """Run a change in one transaction and sync it.
+    def write(
+        self,
+        change: Callable[[Transaction], T],
+        then: Callable[[T], None] | None = None,
+        *,
+        num_bytes: int = 0,
+    ) -> T:
+        """Run a change in a transaction, which others may share, and sync it.
 
         Args:
-            change: Called with the transaction, and again with a new one if the map had to grow.
+            change: Called with the transaction, perhaps on another thread; and again with a new
+                one if the map had to grow, or another change of the transaction failed.
+            then: Called with what it returned, once that is durable, in the order of commits and
+                before the next one. It must not write.
+            num_bytes: About what it writes.
 
         Returns:
             What ``change`` returned, once it is durable.
@@ -99,15 +118,12 @@ class Environment:
             StorageFullError: No room; nothing was changed.
             Memory3Error: What ``change`` raised; nothing was changed.
         """
-        with self._write_lock:
-            while True:
-                try:
-                    with self._gate.shared(), typed_faults(self.resource):
-                        result = self._commit(change)
-                        self._fill_up()
-                        return result
-                except lmdb.MapFullError:
-                    self._grow()
+        result: T = self.queue.run(Waiting(change, then, num_bytes))
+        return result
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Let nobody write meanwhile; who is inside must not write either."""
+        return self.queue.paused()
 
     def copy(self, path: Path) -> None:
         """Write a compacted, consistent copy into an empty folder while others read and write.
@@ -138,15 +154,81 @@ class Environment:
             status = (self.path / DATA_FILE).stat()
             return min(status.st_size, status.st_blocks * 512)
 
+    def set_durability(self, durability: Durability) -> None:
+        """Choose what an acknowledged change survives; to begin with, a loss of power.
+
+        Raises:
+            BackendUnavailableError: The disk failed.
+        """
+        if (durability == "async") == (self._syncer is not None):
+            return
+        if self._syncer is not None:
+            self._syncer.stop()
+        with self.paused(), self._gate.alone(), typed_faults(self.resource):
+            size = self._lmdb.info()["map_size"]
+            self._close()
+            self._open(size, sync=durability == "fsync")
+            if durability == "async":
+                self._syncer = Syncer(self._lmdb, self.path, self.path / DATA_FILE, self.sync)
+                self._syncer.sync()
+                self._syncer.start()
+
+    def sync(self) -> None:
+        """Make durable what was committed without a sync, if anything was."""
+        with self.paused(), self._gate.shared(), typed_faults(self.resource):
+            if self._syncer is not None and self._syncer.is_due:
+                self._syncer.sync()
+
     def close(self) -> None:
         """Close for good, after the last transaction."""
-        with self._gate.alone(close=True):
-            self._lmdb.close()
+        if self._syncer is not None:
+            self._syncer.stop()
+        with self._gate.alone(close=True), typed_faults(self.resource):
+            self._close()
 
-    def _commit(self, change: Callable[[Transaction], T]) -> T:
+    def _open(self, map_bytes: int, *, sync: bool) -> None:
+        self._lmdb = lmdb.open(
+            os.fspath(self.path),
+            map_size=_whole_pages(map_bytes),
+            max_dbs=len(self._options),
+            max_readers=_MAX_READERS,
+            # Reads are of single values all over the file.
+            readahead=False,
+            sync=sync,
+        )
+        self._check_length()
+        # The same dictionary, for others keep it.
+        self.databases.update(
+            {name: self._lmdb.open_db(name, **options) for name, options in self._options}
+        )
+
+    def _close(self) -> None:
+        if self._syncer is None:
+            self._lmdb.close()
+            return
+        self._syncer.release()
+        self._lmdb.sync(True)
+        self._lmdb.close()
+        forget_synced(self.path)
+        self._syncer = None
+
+    def _commit(self, group: Sequence[Waiting]) -> None:
+        while True:
+            try:
+                with self._gate.shared(), typed_faults(self.resource):
+                    self._run(group)
+                    self._fill_up()
+                    if self._syncer is not None:
+                        self._syncer.is_due = True
+                    return
+            except lmdb.MapFullError:
+                self._grow()
+
+    def _run(self, group: Sequence[Waiting]) -> None:
         txn = self._lmdb.begin(write=True)
         try:
-            result = change(txn)
+            for each in group:
+                self._run_one(each, txn)
             txn.commit()
         except BaseException as error:
             txn.abort()
@@ -154,7 +236,16 @@ class Environment:
             if type(error) is lmdb.Error and not self._can_grow_file():
                 raise storage_full(self.resource, "the disk is full") from error
             raise
-        return result
+
+    def _run_one(self, waiting: Waiting, txn: Transaction) -> None:
+        try:
+            with typed_faults(self.resource):
+                waiting.result = waiting.change(txn)
+        except lmdb.MapFullError:
+            raise
+        except BaseException as error:
+            waiting.error = error
+            raise
 
     def _can_grow_file(self) -> bool:
         handle = os.open(self.path / DATA_FILE, os.O_RDWR)
@@ -175,7 +266,11 @@ class Environment:
             if larger <= size:
                 raise storage_full(self.resource, f"it may take {self._max_map_bytes} bytes")
             with typed_faults(self.resource):
+                if self._syncer is not None:
+                    self._syncer.release()
                 self._lmdb.set_mapsize(larger)
+                if self._syncer is not None:
+                    self._syncer.sync()
 
     def _fill_up(self) -> None:
         """LMDB does not write a page that a transaction both took and gave back.

@@ -1,6 +1,6 @@
 """A bank in use: its store and the index derived from it, changed one after the other.
 
-A change is committed first and indexed next, both under the bank's lock, before it is acknowledged:
+A change is committed first and indexed next, in the order of commits, before it is acknowledged:
 whoever was told of a change finds it.
 """
 
@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from memory3 import plugins
 from memory3.errors import CheckpointMismatchError, FailedPreconditionError
 from memory3.rpc.logging import get_logger
+from memory3_retriever.bank.filters import Filter
 from memory3_retriever.bank.ledger import Change, NewReference
 from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference, Vectors
+from memory3_retriever.bank.selective import SelectiveSearch
 from memory3_retriever.bank.snapshot import copy_store
-from memory3_retriever.bank.store import BankStore
+from memory3_retriever.bank.store import BankStore, quota_exceeded
 from memory3_retriever.bank.verify import Problem, Report, verify_bank
 from memory3_retriever.indexes.base import Hit, Index
 
@@ -61,12 +64,13 @@ class LiveBank:
     def __init__(self, store: BankStore, folder: Path, *, follows: bool = False) -> None:
         self.store = store
         self._folder, self._follows = folder, follows
-        self._lock = threading.RLock()
         self._index = make_index(
             store.info.index, store.info.embedder.dimensions, folder / INDEX_FOLDER
         )
         self._index.load()
         self._agree()
+        self._selective = SelectiveSearch(store, self._index)
+        store.environment.set_durability(store.info.durability)
         self._finalizer = weakref.finalize(self, _let_go, self._index, store) if follows else None
 
     @property
@@ -111,11 +115,24 @@ class LiveBank:
                     actual=actual,
                 )
 
+    def require_room(self) -> None:
+        """Refuse to add to a bank that has all that it may have; before anything is encoded.
+
+        Raises:
+            QuotaExceededError: It has.
+        """
+        quota = self.info.quota_bytes
+        if quota and (used := self.store.counters().used_bytes) >= quota:
+            raise quota_exceeded(self.resource, used, used, quota)
+
     def put(
         self,
         new: Sequence[NewReference],
         keep_by_source: Mapping[str, set[bytes]] | None = None,
         update: Iterable[Reference] = (),
+        *,
+        overwrite: bool = False,
+        refuse: Collection[bytes] = (),
     ) -> Change:
         """As ``BankStore.put``, and searchable.
 
@@ -123,16 +140,19 @@ class LiveBank:
             FailedPreconditionError: The bank is a copy of another retriever's.
         """
         self._require_own()
-        with self._lock:
-            change = self.store.put(new, keep_by_source, update)
-            vectors = {item.reference.key: item.vector for item in new}
-            self._follow(change, vectors)
-        return change
+        vectors = {item.reference.key: item.vector for item in new}
+        return self.store.put(
+            new,
+            keep_by_source,
+            update,
+            overwrite=overwrite,
+            refuse=refuse,
+            then=lambda change: self._follow(change, vectors),
+        )
 
     def put_memories(self, envelopes: Mapping[bytes, bytes]) -> None:
         """As ``BankStore.put_memories``."""
-        with self._lock:
-            self._index.revision = self.store.put_memories(envelopes)
+        self.store.put_memories(envelopes, then=lambda change: self._follow(change, {}))
 
     def delete(
         self, keys: Iterable[bytes], source: str = "", exact_sources: Iterable[str] = ()
@@ -143,24 +163,40 @@ class LiveBank:
             FailedPreconditionError: The bank is a copy of another retriever's.
         """
         self._require_own()
-        with self._lock:
-            change, num_missing = self.store.delete(keys, source, exact_sources)
-            self._follow(change, {})
-        return change, num_missing
+        return self.store.delete(
+            keys, source, exact_sources, then=lambda change: self._follow(change, {})
+        )
 
-    def search(self, queries: Vectors, k: int) -> tuple[int, list[list[Hit]]]:
+    def remove_expired(self, limit: int) -> Change | None:
+        """As ``BankStore.remove_expired``."""
+        return self.store.remove_expired(limit, then=lambda change: self._follow(change, {}))
+
+    def update(self, options: Mapping[str, Any]) -> BankInfo:
+        """Change some of what the description says, by name, and keep to it from now on."""
+        info = self.store.describe(lambda before: replace(before, **options))
+        self.store.environment.set_durability(info.durability)
+        return info
+
+    def search(self, queries: Vectors, k: int, where: Filter = ()) -> tuple[int, list[list[Hit]]]:
         """The nearest references of each query, [num_queries, dimensions].
+
+        Args:
+            queries: What to look for.
+            k: How many.
+            where: Restricts what is found; empty restricts nothing.
 
         Returns:
             The revision that was searched (or an earlier one), and the hits.
         """
         revision = self._index.revision
+        if where or self.store.any_expired():
+            return revision, self._selective.search(queries, k, where)
         return revision, self._index.search(queries, k)
 
     def verify(self) -> Report:
         """Read everything in the bank, and compare the index with it."""
         report = verify_bank(self.store)
-        with self._lock:
+        with self.store.environment.paused():
             stored, indexed = self.store.vector_keys(), self._index.keys()
         for keys, what in ((stored - indexed, "does not have"), (indexed - stored, "still has")):
             for key in sorted(keys):
@@ -179,7 +215,7 @@ class LiveBank:
             records when it is opened.
         """
         revision = copy_store(self.store, folder)
-        with self._lock:
+        with self.store.environment.paused():
             self._index.save()
             # Index files are replaced and never changed, so a second name is a copy.
             if (self._folder / INDEX_FOLDER).is_dir():
@@ -196,13 +232,13 @@ class LiveBank:
         """Save what can be saved and close the files."""
         if self._finalizer is not None:
             self._finalizer.detach()
-        with self._lock:
+        with self.store.environment.paused():
             self._index.close()
             try:
                 self._index.save()
             except OSError:
                 _log.exception("the index was not saved", bank=self.info.name)
-            self.store.close()
+        self.store.close()
 
     def _require_own(self) -> None:
         if self._follows:
@@ -215,9 +251,10 @@ class LiveBank:
 
     def _follow(self, change: Change, vectors: Mapping[bytes, Vectors]) -> None:
         try:
-            self._index.remove(change.removed)
-            if change.added:
-                self._index.add(change.added, np.stack([vectors[key] for key in change.added]))
+            self._index.remove([*change.removed, *change.rewritten])
+            fresh = [*change.added, *change.rewritten]
+            if fresh:
+                self._index.add(fresh, np.stack([vectors[key] for key in fresh]))
             self._index.revision = change.revision
         except Exception:
             # The change is durable already, so the index has to come round to it.

@@ -24,6 +24,7 @@ from memory3.errors import CorruptDataError
 
 Vectors = npt.NDArray[np.float32]
 WritePolicy = Literal["eager", "lazy"]
+Durability = Literal["fsync", "async"]
 
 _SEAL = struct.Struct("<I")
 
@@ -57,6 +58,7 @@ class Reference:
         num_tokens: Its length in tokens of the checkpoint.
         metadata: The caller's own pairs.
         create_time_ns: When it became durable, in nanoseconds since 1970; 0 before that.
+        expire_time_ns: From when on it is forgotten, in nanoseconds since 1970; 0 for never.
         key: The 16-byte content hash; made from the other fields.
     """
 
@@ -68,6 +70,7 @@ class Reference:
     num_tokens: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     create_time_ns: int = 0
+    expire_time_ns: int = 0
     key: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +88,10 @@ class Reference:
         """What is embedded to find it."""
         return search_text(self.title, self.heading, self.text)
 
+    def is_live(self, now: int) -> bool:
+        """Whether it is not forgotten yet at a time in nanoseconds since 1970."""
+        return not self.expire_time_ns or now < self.expire_time_ns
+
     def to_bytes(self) -> bytes:
         """The sealed record."""
         values = {
@@ -93,6 +100,8 @@ class Reference:
             if (value := getattr(self, name))
         }
         values["create_time_ns"] = self.create_time_ns
+        if self.expire_time_ns:
+            values["expire_time_ns"] = self.expire_time_ns
         return seal(self.key, _dump(values))
 
     @classmethod
@@ -121,7 +130,7 @@ class EmbedderIdentity:
 
 @dataclass(frozen=True, slots=True)
 class BankInfo:
-    """A bank's description, fixed when it is made.
+    """A bank's description. What has a default can be changed later, and older banks lack it.
 
     Attributes:
         name: The id, without ``banks/``.
@@ -132,8 +141,11 @@ class BankInfo:
         index: The index plugin with its argument.
         codec: The codec of the memories.
         write_policy: When memories are written.
-        description: For people.
+        description: For people; it can be changed as well.
         create_time_ns: When it was made, in nanoseconds since 1970.
+        quota_bytes: The most that its records may take; 0 for no bound of its own.
+        default_ttl_ns: How long references without an expiry of their own live; 0 for ever.
+        durability: What an acknowledged change survives.
         made_from: The uid of the bank whose references it takes over; empty for none.
     """
 
@@ -146,6 +158,9 @@ class BankInfo:
     write_policy: WritePolicy
     description: str
     create_time_ns: int
+    quota_bytes: int = 0
+    default_ttl_ns: int = 0
+    durability: Durability = "fsync"
     made_from: str = ""
 
     def to_bytes(self, key: bytes) -> bytes:
@@ -165,11 +180,19 @@ class BankInfo:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """The sums that a bank keeps with every change: revision, sources, bytes of memories."""
+    """The sums that a bank keeps with every change.
+
+    Attributes:
+        revision: The number of the last change.
+        num_sources: Distinct sources.
+        memory_bytes: The bytes of all memories.
+        used_bytes: The bytes of all records with their keys, also where they are looked up.
+    """
 
     revision: int = 0
     num_sources: int = 0
     memory_bytes: int = 0
+    used_bytes: int = 0
 
     def to_bytes(self, key: bytes) -> bytes:
         """The sealed record."""
@@ -183,6 +206,16 @@ class Counters:
             CorruptDataError: The record is damaged.
         """
         return cls(**_load(unseal(key, data, "bank", "counters"), "counters"))
+
+
+def is_live(key: bytes, data: bytes, now: int) -> bool:
+    """As ``Reference.is_live``, of a record; one without an expiry is not read any further.
+
+    Raises:
+        CorruptDataError: The record has an expiry, and is damaged.
+    """
+    # A quote inside a JSON string is escaped, so text cannot look like this name.
+    return b'"expire_time_ns":' not in data or Reference.from_bytes(key, data).is_live(now)
 
 
 def vector_to_bytes(key: bytes, vector: Vectors) -> bytes:

@@ -20,7 +20,7 @@ SOURCES: Final = b"sources"
 ORDERED_KEY: Final = b"sources in order"
 
 # LMDB takes keys of up to 511 bytes, and stepping behind one takes a byte more.
-_PLAIN_BYTES: Final = 477
+PLAIN_SOURCE_BYTES: Final = 477
 
 
 def source_key(source: str) -> bytes:
@@ -29,9 +29,9 @@ def source_key(source: str) -> bytes:
     Only a long source's key has 509 bytes, so no two sources have the same.
     """
     encoded = source.encode()
-    if len(encoded) <= _PLAIN_BYTES:
+    if len(encoded) <= PLAIN_SOURCE_BYTES:
         return encoded
-    return encoded[:_PLAIN_BYTES] + hashlib.sha256(encoded).digest()
+    return encoded[:PLAIN_SOURCE_BYTES] + hashlib.sha256(encoded).digest()
 
 
 class SourceNames:
@@ -71,7 +71,7 @@ class SourceNames:
         encoded = source.encode()
         if not source or source.endswith("/"):
             yield from self._beginning_with(encoded, last)
-        elif len(encoded) < _PLAIN_BYTES:
+        elif len(encoded) < PLAIN_SOURCE_BYTES:
             if encoded > last and self._values(encoded):
                 yield encoded, source
             yield from self._beginning_with(encoded + b"#", last)
@@ -82,7 +82,7 @@ class SourceNames:
                     yield key, name
 
     def _beginning_with(self, prefix: bytes, last: bytes) -> Iterator[tuple[bytes, str]]:
-        low = prefix[:_PLAIN_BYTES]
+        low = prefix[:PLAIN_SOURCE_BYTES]
         with self._txn.cursor(self._sources) as cursor:
             if not cursor.set_range(max(low, last + b"\0")):
                 return
@@ -95,7 +95,7 @@ class SourceNames:
                     yield key, name
 
     def _name(self, key: bytes) -> str | None:
-        if len(key) <= _PLAIN_BYTES:
+        if len(key) <= PLAIN_SOURCE_BYTES:
             return key.decode()
         for value in self._values(key):
             data = self._txn.get(value, db=self._references)

@@ -14,9 +14,10 @@ from memory3.errors import CheckpointMismatchError, CorruptDataError
 from memory3.memory.envelope import verify as verify_envelope
 from memory3_retriever.bank.environment import Transaction
 from memory3_retriever.bank.ledger import MEMORIES, REFERENCES, VECTORS
+from memory3_retriever.bank.reading import Statistics
 from memory3_retriever.bank.records import Reference, vector_from_bytes
 from memory3_retriever.bank.sources import SOURCES, source_key
-from memory3_retriever.bank.store import BankStore, Statistics
+from memory3_retriever.bank.store import BankStore
 
 MAX_PROBLEMS = 1000
 _BLOCK = 500

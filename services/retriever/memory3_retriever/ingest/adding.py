@@ -5,16 +5,25 @@ Everything is idempotent by content. It must not know the wire.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace as changed
 
 from memory3.documents.splitter import Splitter
 from memory3.errors import Memory3Error, ReferenceBlankError
-from memory3_retriever.bank.ledger import NewReference
+from memory3_retriever.bank.ledger import Change, NewReference
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.records import Reference
+from memory3_retriever.bank.store import AlreadyThereError
 from memory3_retriever.encoder.client import Encoded, EncoderClient
 from memory3_retriever.ingest.batch import DocumentBatch
-from memory3_retriever.ingest.outcomes import AddedDocument, AddedReference, NewDocument
+from memory3_retriever.ingest.duplicates import already_exists, refused_documents
+from memory3_retriever.ingest.outcomes import (
+    AddedDocument,
+    AddedReference,
+    DuplicatePolicy,
+    NewDocument,
+)
 from memory3_retriever.limits import Limit
 from memory3_retriever.metrics import RetrieverMetrics
 
@@ -27,6 +36,7 @@ class Adder:
         splitter: Splits documents.
         checkpoint_digest: The retriever's own checkpoint.
         metrics: Counts.
+        forget: Takes memories out of the cache that were written anew.
     """
 
     def __init__(
@@ -35,14 +45,21 @@ class Adder:
         splitter: Splitter,
         checkpoint_digest: str,
         metrics: RetrieverMetrics,
+        forget: Callable[[LiveBank, Sequence[bytes]], None],
     ) -> None:
         self._encoder = encoder
         self._splitter = splitter
         self._digest = checkpoint_digest
         self._metrics = metrics
+        self._forget = forget
 
     def add_references(
-        self, bank: LiveBank, references: Sequence[Reference | Memory3Error], limit: Limit
+        self,
+        bank: LiveBank,
+        references: Sequence[Reference | Memory3Error],
+        limit: Limit,
+        *,
+        duplicates: DuplicatePolicy = "skip",
     ) -> list[AddedReference | Memory3Error]:
         """Add references that are split already.
 
@@ -50,6 +67,7 @@ class Adder:
             bank: Where to.
             references: In place of one that was refused already, its error.
             limit: How long the encoder may take.
+            duplicates: What becomes of those that are there already.
 
         Returns:
             In the order of the references, what became of each; durable.
@@ -58,22 +76,37 @@ class Adder:
             CheckpointMismatchError: The bank belongs to another checkpoint or embedder.
             BackendUnavailableError: The encoder does not answer.
             StorageFullError: There is no room; nothing was added.
+            QuotaExceededError: The bank may not take so much; nothing was added.
         """
-        self._require_same(bank, limit)
+        self._require_ready(bank, limit)
         given = [each for each in references if isinstance(each, Reference)]
-        new, failures = self._encode(bank, given, limit)
-        change = bank.put(new)
+        refusing = duplicates == "fail"
+        there = bank.store.existing(each.key for each in given) if refusing else set()
+        todo = [each for each in given if each.key not in there]
+        new, failures = self._encode(bank, todo, limit, duplicates)
+        while True:
+            left = [item for item in new if item.reference.key not in there]
+            try:
+                refuse = {item.reference.key for item in left} if refusing else set()
+                change = self._put(bank, left, {}, duplicates, refuse=refuse)
+                break
+            except AlreadyThereError as error:
+                there |= error.keys
         fresh = set(change.added)
         outcomes: list[AddedReference | Memory3Error] = []
-        for each in references:
+        for place, each in enumerate(references):
             outcome: AddedReference | Memory3Error
             if isinstance(each, Memory3Error):
                 outcome = each
             elif each.key in failures:
                 outcome = failures[each.key]
+            elif each.key in there:
+                outcome = already_exists(each.key, f"references[{place}]")
             else:
                 outcome = AddedReference(each.key, each.key in fresh)
                 fresh.discard(each.key)
+                # Where there must be no second one, the first makes the next of its like one.
+                there |= {each.key} if refusing else set()
             outcomes.append(outcome)
         self._count(outcomes)
         return outcomes
@@ -85,6 +118,7 @@ class Adder:
         limit: Limit,
         *,
         replace: bool = False,
+        duplicates: DuplicatePolicy = "skip",
     ) -> list[AddedDocument | Memory3Error]:
         """Split documents and add their references; each document wholly or not at all.
 
@@ -93,7 +127,8 @@ class Adder:
             documents: In place of one that was refused already, its error.
             limit: How long the encoder may take.
             replace: Remove what the documents' sources no longer contain, and give what they still
-                contain the documents' metadata.
+                contain the documents' metadata and expiry.
+            duplicates: What becomes of references that are there already.
 
         Returns:
             In the order of the documents, what became of each; durable.
@@ -102,24 +137,75 @@ class Adder:
             CheckpointMismatchError: The bank belongs to another checkpoint or embedder.
             BackendUnavailableError: The encoder does not answer.
             StorageFullError: There is no room; documents before this one may have been added.
+            QuotaExceededError: The bank may not take so much; the same holds.
         """
-        self._require_same(bank, limit)
+        self._require_ready(bank, limit)
         split = [self._split(each, place) for place, each in enumerate(documents)]
         batch = DocumentBatch(split, replace=replace)
+        ttls = [each.ttl_ns if isinstance(each, NewDocument) else None for each in documents]
         for group in batch.groups():
             limit.check()
-            references = [each for place in group for each in batch.references(place)]
-            new, failures = self._encode(bank, references, limit)
-            whole = batch.without(group, failures)
-            kept = {each.key for place in whole for each in batch.references(place)}
-            change = bank.put(
-                [item for item in new if item.reference.key in kept],
-                batch.keep_by_source(whole),
-                batch.updates(whole),
-            )
+            refused: dict[int, Memory3Error] = {}
+            there: set[bytes] = set()
+            if duplicates == "fail":
+                there = bank.store.existing(each.key for each in _all_of(batch, group))
+                refused = refused_documents(batch, group, there)
+            todo = _all_of(batch, [place for place in group if place not in refused])
+            new, failures = self._encode(bank, todo, limit, duplicates)
+            whole = batch.without(group, failures, refused)
+            while True:
+                ttl_by_key = {
+                    each.key: ttls[place] for place in whole for each in batch.references(place)
+                }
+                try:
+                    change = self._put(
+                        bank,
+                        [item for item in new if item.reference.key in ttl_by_key],
+                        ttl_by_key,
+                        duplicates,
+                        keep_by_source=batch.keep_by_source(whole),
+                        update=batch.updates(whole),
+                        refuse=ttl_by_key.keys() if duplicates == "fail" else (),
+                    )
+                    break
+                except AlreadyThereError as error:
+                    there |= error.keys
+                    whole = batch.without(whole, {}, refused_documents(batch, whole, there))
             batch.settle(whole, change)
         self._count_documents(batch.outcomes)
         return batch.outcomes
+
+    def _put(
+        self,
+        bank: LiveBank,
+        new: Sequence[NewReference],
+        ttl_by_key: Mapping[bytes, int | None],
+        duplicates: DuplicatePolicy,
+        *,
+        keep_by_source: Mapping[str, set[bytes]] | None = None,
+        update: Iterable[Reference] = (),
+        refuse: Collection[bytes] = (),
+    ) -> Change:
+        """Store references that live from now on."""
+        now, default = time.time_ns(), bank.info.default_ttl_ns
+
+        def dated(reference: Reference) -> Reference:
+            ttl = ttl_by_key.get(reference.key)
+            ttl = default if ttl is None else ttl
+            if not ttl or reference.expire_time_ns:
+                return reference
+            return changed(reference, expire_time_ns=now + ttl)
+
+        change = bank.put(
+            [changed(item, reference=dated(item.reference)) for item in new],
+            keep_by_source,
+            [dated(reference) for reference in update],
+            overwrite=duplicates == "overwrite",
+            refuse=refuse,
+        )
+        if change.rewritten:
+            self._forget(bank, change.rewritten)
+        return change
 
     def _split(
         self, document: NewDocument | Memory3Error, place: int
@@ -150,17 +236,27 @@ class Adder:
             for piece in pieces
         ]
 
-    def _require_same(self, bank: LiveBank, limit: Limit) -> None:
+    def _require_ready(self, bank: LiveBank, limit: Limit) -> None:
+        bank.require_room()
         bank.require_checkpoint(self._digest)
         bank.require_embedder(self._encoder.info(limit).embedder)
 
     def _encode(
-        self, bank: LiveBank, references: Sequence[Reference], limit: Limit
+        self,
+        bank: LiveBank,
+        references: Sequence[Reference],
+        limit: Limit,
+        duplicates: DuplicatePolicy,
     ) -> tuple[list[NewReference], dict[bytes, Memory3Error]]:
         """What has to be stored, and why some of it cannot be."""
-        unique = {reference.key: reference for reference in references}
+        # Of those that are alike, the first stays; or the last is what the others become.
+        in_turn = references if duplicates == "overwrite" else reversed(references)
+        unique = {reference.key: reference for reference in in_turn}
         eager = bank.info.write_policy == "eager"
-        there = bank.store.with_memory(unique) if eager else bank.store.existing(unique)
+        there: set[bytes] = set()
+        if duplicates != "overwrite":
+            there = bank.store.existing(unique)
+            there &= bank.store.with_memory(there) if eager else there
         todo = [reference for key, reference in unique.items() if key not in there]
         if not eager:
             vectors = self._encoder.embed([r.search_text for r in todo], "reference", limit)
@@ -193,3 +289,7 @@ class Adder:
             else:
                 label = "refused"
             self._metrics.references.labels(label).inc()
+
+
+def _all_of(batch: DocumentBatch, group: Iterable[int]) -> list[Reference]:
+    return [each for place in group for each in batch.references(place)]

@@ -58,22 +58,35 @@ class DocumentBatch:
         if group:
             yield group
 
-    def without(self, group: Sequence[int], failures: Mapping[bytes, Memory3Error]) -> list[int]:
-        """The documents of a group none of whose references failed; the others are refused."""
+    def without(
+        self,
+        group: Sequence[int],
+        failures: Mapping[bytes, Memory3Error],
+        refused: Mapping[int, Memory3Error],
+    ) -> list[int]:
+        """The documents of a group that are to be added; the others are noted as refused.
+
+        Args:
+            group: The places of the documents.
+            failures: Why references cannot be added, by key; none of their documents is.
+            refused: Why documents are not, by place.
+        """
         whole: list[int] = []
         for place in group:
             references = self.references(place)
             error = next((failures[r.key] for r in references if r.key in failures), None)
-            if error is None:
+            if place in refused:
+                self.outcomes[place] = refused[place]
+            elif error is None:
                 whole.append(place)
-                continue
-            self._broken_sources.add(references[0].source)
-            self.outcomes[place] = type(error)(
-                error.message,
-                field=f"documents[{place}].text",
-                remedy=error.remedy,
-                metadata=error.metadata,
-            )
+            else:
+                self._broken_sources.add(references[0].source)
+                self.outcomes[place] = type(error)(
+                    error.message,
+                    field=f"documents[{place}].text",
+                    remedy=error.remedy,
+                    metadata=error.metadata,
+                )
         return whole
 
     def keep_by_source(self, group: Sequence[int]) -> dict[str, set[bytes]]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+DuplicatePolicy = Literal["skip", "overwrite", "fail"]
+"""What becomes of a reference that is in the bank already: it stays, is replaced, or is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewDocument:
-    """A whole text to be split."""
+    """A whole text to be split; without a ``ttl_ns`` its references live as the bank has it."""
 
     text: str
     source: str = ""
     title: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    ttl_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memory3.errors import NotFoundError
+from memory3_retriever.bank.filters import Filter
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.records import Vectors
 from memory3_retriever.encoder.client import EncoderClient
@@ -64,7 +65,14 @@ class Searcher:
         self._digest = checkpoint_digest
         self._metrics = metrics
 
-    def find(self, bank: LiveBank, queries: Sequence[Query], k: int, limit: Limit) -> Found:
+    def find(
+        self,
+        bank: LiveBank,
+        queries: Sequence[Query],
+        k: int,
+        limit: Limit,
+        where: Filter = (),
+    ) -> Found:
         """The hits of each query.
 
         Args:
@@ -72,6 +80,7 @@ class Searcher:
             queries: What to look for.
             k: How many hits a text or a vector gets.
             limit: How long the encoder may take.
+            where: What restricts the hits of texts and vectors; empty for nothing.
 
         Raises:
             CheckpointMismatchError: The bank belongs to another checkpoint or embedder.
@@ -87,6 +96,7 @@ class Searcher:
                 if rows_by_query
                 else np.empty((0, bank.info.embedder.dimensions), dtype=np.float32),
                 k,
+                where,
             )
         hits_by_query = dict(zip(rows_by_query, found, strict=True))
         named = {
