@@ -46,7 +46,7 @@ def test_recall_of_hnsw_against_exact_at_the_defaults() -> None:
     hnsw.add(keys, vectors)
     exact.add(keys, vectors)
     hnsw.settle()
-    assert hnsw.num_in_graph == 12_000
+    assert hnsw.num_in_base == 12_000
     queries = clustered(500, 96, 2)
     pairs = zip(found_keys(hnsw, queries, 5), found_keys(exact, queries, 5), strict=True)
     recall = np.mean([len(set(near) & set(true)) / 5 for near, true in pairs])

@@ -80,6 +80,7 @@ class ExactIndex(Index):
     """Finds exactly the nearest vectors. Keeps nothing on disk; takes no argument."""
 
     name: ClassVar[str] = "exact"
+    exact: ClassVar[bool] = True
 
     def __init__(
         self, dimensions: int, *, argument: str | None = None, folder: Path | None = None
@@ -104,7 +105,16 @@ class ExactIndex(Index):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def vectors_of(self, keys: Sequence[bytes]) -> Vectors:
+    def state(self) -> IndexState:
+        """All vectors are in the base; rows of deleted ones are used again before long."""
+        view = self.view
+        return IndexState(
+            num_vectors=view.num_rows,
+            num_deleted=len(view.dead),
+            memory_bytes=view.vectors.nbytes + view.key_halves.nbytes,
+        )
+
+    def rows_of(self, keys: Sequence[bytes]) -> Vectors:
         """The unit vectors of keys that are there, [len(keys), dimensions]."""
         return self.view.vectors[[self._rows[key] for key in keys]]
 
