@@ -1,7 +1,7 @@
-"""Compares libraries for an index larger than memory: recall at 5, bytes of RAM, queries a second.
+"""Compares libraries for an index larger than memory: recall at 5, bytes of RAM, queries/s.
 
-Run it as `python docs/experiments/indexes.py [--vectors 100000]`; needs faiss-cpu and usearch (which
-the project does not depend on). Each library is measured in a process of its own over the same
+Run it as `python docs/experiments/indexes.py [--vectors 100000]`; it needs faiss-cpu and usearch,
+which the project does not depend on. Each library is measured in a process of its own over the same
 clustered vectors; the figures are in docs/adr/0016-an-index-larger-than-memory.md.
 """
 
@@ -149,7 +149,7 @@ def main() -> None:
             told = {"way": way, "build_s": time.perf_counter() - start, "peak_bytes": peak}
         else:
             told = searched(way, base / way, base, int(effort))
-        print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in told.items()}))
+        sys.stdout.write(json.dumps(told) + "\n")
         return
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)

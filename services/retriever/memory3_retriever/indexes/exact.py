@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memory3.errors import InvalidArgumentError
-from memory3_retriever.indexes.base import SCORE_DECIMALS, Hit, Index, Vectors
+from memory3_retriever.indexes.base import SCORE_DECIMALS, Hit, Index, IndexState, Vectors
 
 # Scores held at once, 64 MiB: bounds the memory of a search over many queries and vectors.
 _MAX_SCORES = 1 << 24

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hnswlib
 import numpy as np
@@ -146,10 +147,10 @@ class Graph:
 
     @property
     def memory_bytes(self) -> int:
-        """hnswlib's arrays are as large as its file."""
+        """The arrays of hnswlib are as large as its file."""
         return int(self.native.index_file_size()) + self.table.nbytes
 
-    def vectors_at(self, labels: Sequence[int]) -> Vectors:
+    def vectors_at(self, labels: npt.NDArray[np.integer[Any]]) -> Vectors:
         """The unit vectors of labels that are not deleted."""
         found = self.native.get_items(labels) if len(labels) else []
         return np.asarray(found, dtype=np.float32).reshape(len(labels), self.native.dim)
@@ -187,7 +188,7 @@ class Graph:
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
         """Exactly, for the rare graph from whose entry fewer than k vectors are reached."""
         labels = self.table.live_labels().astype(np.uint64)
-        distances = 1.0 - queries @ self.vectors_at(labels).T
+        distances: Vectors = 1.0 - np.matmul(queries, self.vectors_at(labels).T)
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         return labels[order], np.take_along_axis(distances, order, axis=1)
 

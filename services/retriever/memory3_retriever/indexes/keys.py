@@ -1,8 +1,9 @@
-"""The keys of an immutable base, each at its label, in 24 bytes a key."""
+"""The keys of an immutable base, each at its label, in 40 bytes a key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import SupportsInt
 
 import numpy as np
 import numpy.typing as npt
@@ -36,14 +37,15 @@ class KeyTable:
         Raises:
             ValueError: A key is not of 16 bytes.
         """
-        packed = b"".join(keys)
-        table = cls(packed)
-        return table
+        each = list(keys)
+        if any(len(key) != KEY_BYTES for key in each):
+            raise ValueError(f"a key is not of {KEY_BYTES} bytes")
+        return cls(b"".join(each))
 
     def __len__(self) -> int:
         return len(self.packed) // KEY_BYTES
 
-    def __getitem__(self, label: int) -> bytes:
+    def __getitem__(self, label: SupportsInt) -> bytes:
         start = KEY_BYTES * int(label)
         return self.packed[start : start + KEY_BYTES]
 

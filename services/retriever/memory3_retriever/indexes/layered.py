@@ -26,8 +26,9 @@ from memory3_retriever.indexes.keys import KeyTable
 
 # So many masked vectors are at most searched in vain before the next base leaves them out.
 _MAX_MASKED = 1000
-# The delta may grow to this share of the base, so that building stays rare as a bank grows.
-_DELTA_SHARE = 0.1
+# Delta and masked vectors may grow to this share of the base, so that building stays rare as a bank
+# grows.
+_CHANGED_SHARE = 0.02
 # Building gives way to searching where both want the same processor.
 _BACKGROUND_NICENESS = 10
 
@@ -223,8 +224,10 @@ class LayeredIndex(Index):
         state = self._state
         table = state.base.table
         num_masked = int(np.count_nonzero(state.masked)) - (len(table) - table.num_live)
-        enough = max(self._max_delta, _DELTA_SHARE * len(table))
-        due = len(self._delta) >= enough or num_masked > _MAX_MASKED
+        share = _CHANGED_SHARE * len(table)
+        due = len(self._delta) >= max(self._max_delta, share) or num_masked > max(
+            _MAX_MASKED, share
+        )
         return due and not self._closed.is_set()
 
     def _build(self) -> None:
@@ -259,7 +262,8 @@ class LayeredIndex(Index):
         masked, removed = _mask_of(base), self._removed_since
         labels = base.table.labels(sorted(removed))
         masked[labels[labels >= 0]] = True
-        later = sorted(key for key in self._delta.keys() if key not in taken or key in removed)
+        recent = self._delta.keys()
+        later = sorted(key for key in recent if key not in taken or key in removed)
         delta = ExactIndex(self.dimensions)
         delta.add(later, self._delta.rows_of(later))
         self._delta = delta
