@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -93,10 +92,10 @@ def opened(way: str, path: Path, effort: int) -> Any:
 
 
 def memory() -> dict[str, int]:
-    """Resident bytes of this process: its own, and of mapped files."""
+    """Resident bytes of this process: its own, of mapped files, and the most that it had."""
     lines = Path("/proc/self/status").read_text().splitlines()
     by_name = {name: value for name, _, value in (line.partition(":") for line in lines)}
-    return {key: int(by_name[key].split()[0]) * 1024 for key in ("RssAnon", "RssFile")}
+    return {key: int(by_name[key].split()[0]) * 1024 for key in ("RssAnon", "RssFile", "VmHWM")}
 
 
 def searched(way: str, path: Path, base: Path, effort: int) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def main() -> None:
         if step == "build":
             start = time.perf_counter()
             build(way, np.load(base / "vectors.npy"), base / way)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            peak = memory()["VmHWM"]
             told = {"way": way, "build_s": time.perf_counter() - start, "peak_bytes": peak}
         else:
             told = searched(way, base / way, base, int(effort))

@@ -19,6 +19,7 @@ from memory3.sdk.banks import (
     CheckpointInfo,
     DecoderInfo,
     EncoderInfo,
+    IndexStatistics,
     MemoryLayout,
     RetrieverInfo,
     Snapshot,
@@ -130,6 +131,7 @@ def bank(message: retriever_pb2.Bank) -> Bank:
             num_sources=counted.num_sources,
             memory_bytes=counted.memory_bytes,
             disk_bytes=counted.disk_bytes,
+            index=index_statistics(counted.index) if counted.HasField("index") else None,
         )
     lazy = message.write_policy == retriever_pb2.WRITE_POLICY_LAZY
     return Bank(
@@ -145,6 +147,19 @@ def bank(message: retriever_pb2.Bank) -> Bank:
         create_time=_time(message.create_time),
         revision=message.revision,
         statistics=statistics,
+    )
+
+
+def index_statistics(message: retriever_pb2.IndexStatistics) -> IndexStatistics:
+    """The state of a bank's index."""
+    return IndexStatistics(
+        num_vectors=message.num_vectors,
+        num_delta=message.num_delta,
+        num_deleted=message.num_deleted,
+        memory_bytes=message.memory_bytes,
+        recall=message.recall if message.HasField("recall") else None,
+        num_sampled=message.num_sampled,
+        rebuilding=message.rebuilding,
     )
 
 

@@ -88,6 +88,7 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
         catalog.open_all()
         metrics.checkpoint.labels(digest).set(1)
         metrics.banks.set_function(lambda: len(catalog))
+        metrics.indexes.banks = catalog.open_banks
         return Loaded(
             checkpoint=checkpoint,
             catalog=catalog,

@@ -153,4 +153,5 @@ def _listed(loaded: Loaded, name: str) -> retriever_pb2.Bank:
 
 def _described(bank: LiveBank) -> retriever_pb2.Bank:
     statistics = bank.store.statistics()
-    return convert.bank_message(bank.info, statistics, bank.store.environment.disk_bytes())
+    disk_bytes = bank.store.environment.disk_bytes()
+    return convert.bank_message(bank.info, statistics, disk_bytes, bank.index_report())

@@ -90,6 +90,11 @@ class Catalog:
         with self._lock:
             return sorted({*self._banks, *self._broken})
 
+    def open_banks(self) -> list[LiveBank]:
+        """The banks that can be used now."""
+        with self._lock:
+            return list(self._banks.values())
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._banks)

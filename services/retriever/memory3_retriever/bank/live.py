@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from memory3.errors import CheckpointMismatchError
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.ledger import Change, NewReference
 from memory3_retriever.bank.names import resource_name
+from memory3_retriever.bank.recall import Recall, RecallWatch
 from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference, Vectors
 from memory3_retriever.bank.store import BankStore
 from memory3_retriever.bank.verify import Problem, Report, verify_bank
-from memory3_retriever.indexes.base import Hit, Index
+from memory3_retriever.indexes.base import Hit, Index, IndexState
 
 INDEX_FOLDER = "index"
 _BLOCK = 4096
@@ -38,6 +40,14 @@ def make_index(name: str, dimensions: int, folder: Path | None = None) -> Index:
     _, argument = plugins.split_name(name)
     index: Index = plugins.load("indexes", name)(dimensions, argument=argument, folder=folder)
     return index
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What a bank's index consists of, and what it was last measured to find."""
+
+    state: IndexState
+    recall: Recall | None
 
 
 class LiveBank:
@@ -58,8 +68,14 @@ class LiveBank:
         self._index = make_index(
             store.info.index, store.info.embedder.dimensions, folder / INDEX_FOLDER
         )
+        # A graph over vectors of another bank or embedder would be whole, and wrong.
+        self._index.owner = f"{store.info.uid}/{store.info.embedder.digest}"
+        self._index.vectors_of = store.vectors_found
+        self._watch = RecallWatch(store.info.name, store, self._index)
+        self._index.when_rebuilt = self._watch.wake
         self._index.load()
         self._agree()
+        self._watch.wake()
 
     @property
     def info(self) -> BankInfo:
@@ -150,13 +166,19 @@ class LiveBank:
                 report.problems.append(Problem(key.hex(), "INDEX_DISAGREES", message))
         return report
 
+    def index_report(self) -> IndexReport:
+        """The index as it is now."""
+        return IndexReport(self._index.state(), self._watch.result)
+
     def settle(self) -> None:
-        """Wait until the index does no work in the background."""
+        """Wait until the index does no work in the background and has been measured."""
         self._index.settle()
+        self._watch.settle()
 
     def close(self) -> None:
         """Save what can be saved and close the files."""
         with self._lock:
+            self._watch.close()
             self._index.close()
             try:
                 self._index.save()

@@ -190,7 +190,7 @@ class LayeredIndex(Index):
             known = {key for key in keys if key in self._delta}
         labels = state.base.table.labels(keys)
         live = (labels >= 0) & ~state.masked[labels] if len(state.masked) else labels >= 0
-        known.update(keys[row] for row in np.flatnonzero(live))
+        known.update(keys[row] for row in np.flatnonzero(live).tolist())
         return known
 
     def _add(self, keys: Sequence[bytes], vectors: Vectors) -> None:
