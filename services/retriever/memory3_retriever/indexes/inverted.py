@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ class InvertedLists:
     parameters: ListParameters
     vectors_of: VectorsOf
     _selector: tuple[Mask, Any, Any] | None = field(default=None, init=False)
+    _remover: Callable[[], object] | None = field(default=None, init=False)
 
     @property
     def memory_bytes(self) -> int:
@@ -112,7 +113,12 @@ class InvertedLists:
 
     def remove_when_unused(self) -> None:
         """Remove the folder when nobody searches these lists any more."""
-        weakref.finalize(self, shutil.rmtree, str(self.folder), ignore_errors=True)
+        self._remover = weakref.finalize(self, shutil.rmtree, str(self.folder), ignore_errors=True)
+
+    def remove_names(self) -> None:
+        """Remove the folder now; the files stay as long as they are mapped or have other names."""
+        if self._remover is not None:
+            self._remover()
 
     def search(self, queries: Vectors, k: int, masked: Mask) -> list[list[Hit]]:
         """The hits of unit queries among the labels that are not masked."""

@@ -112,7 +112,8 @@ class IvfIndex(LayeredIndex):
         return load_base(folder, _PREFIX, self._form(), read)
 
     def _save_base(self, folder: Path, base: Base) -> None:
-        built = cast(InvertedLists, base).folder
+        lists = cast(InvertedLists, base)
+        built = lists.folder
         assert built is not None
 
         def write(work: Path) -> list[str]:
@@ -122,6 +123,7 @@ class IvfIndex(LayeredIndex):
             return [INDEX, LISTS, KEYS]
 
         save_base(folder, _PREFIX, {**self._form(), "revision": self.revision}, write)
+        lists.remove_names()
 
     def _next_base(
         self, base: Base, masked: Mask, keys: Sequence[bytes], vectors: Vectors, stop: Stop
