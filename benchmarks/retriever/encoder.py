@@ -10,10 +10,9 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 
-from memory3.v1 import encoder_pb2, encoder_pb2_grpc, memory_pb2
-
 from benchmarks.retriever.data import envelope_of, vectors_of
 from benchmarks.retriever.filling import EMBEDDER
+from memory3.v1 import encoder_pb2, encoder_pb2_grpc, memory_pb2
 
 
 class MadeUp(encoder_pb2_grpc.EncoderServiceServicer):

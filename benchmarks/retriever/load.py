@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 import grpc
 import numpy as np
 
+from benchmarks.retriever.data import Vectors
 from memory3.rpc.channel import connect
 from memory3.v1 import encoder_pb2, retriever_pb2, retriever_pb2_grpc
-
-from benchmarks.retriever.data import Vectors
 
 Stub = retriever_pb2_grpc.RetrieverServiceStub
 # One call with a stub and its number; returns the bytes of memories that came.
@@ -142,6 +141,4 @@ def bare(count: int, size: int) -> Call:
 
 
 def _queries(wanted: Vectors) -> list[retriever_pb2.Query]:
-    return [
-        retriever_pb2.Query(vector=encoder_pb2.Vector(values=row.tolist())) for row in wanted
-    ]
+    return [retriever_pb2.Query(vector=encoder_pb2.Vector(values=row.tolist())) for row in wanted]

@@ -86,6 +86,7 @@ def _wait_until_ready(channel: grpc.Channel) -> None:
             if stub.Check(request, wait_for_ready=True).status == 1:
                 return
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
+            # The bare server has no health to tell of.
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return
         time.sleep(0.02)
