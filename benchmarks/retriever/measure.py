@@ -166,7 +166,7 @@ def _adding(address: str, digest: str, count: int, seconds: float) -> dict[str, 
             nonlocal first
             while time.perf_counter() < until:
                 references = [
-                    memory_pb2.Reference(text=text_of(n))
+                    memory_pb2.Reference(text=f"This is number {n}.")
                     for n in range(first, first + _ADDED_PER_CALL)
                 ]
                 first += _ADDED_PER_CALL
