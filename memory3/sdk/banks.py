@@ -17,6 +17,30 @@ Durability = Literal["fsync", "async"]
 
 
 @dataclass(frozen=True, slots=True)
+class IndexStatistics:
+    """What a bank's index consists of, and what it was measured to find.
+
+    Attributes:
+        num_vectors: Vectors in the index's base.
+        num_delta: Vectors added since, which are searched exactly.
+        num_deleted: Vectors of the base that are deleted.
+        memory_bytes: What the index takes of main memory.
+        recall: The share of true neighbours among the first five found, on a sample; None for an
+            exact index and before the first measurement.
+        num_sampled: The vectors of that sample.
+        rebuilding: Whether a new base is being built.
+    """
+
+    num_vectors: int
+    num_delta: int
+    num_deleted: int
+    memory_bytes: int
+    recall: float | None
+    num_sampled: int
+    rebuilding: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BankStatistics:
     """What is in a bank.
 
@@ -28,6 +52,7 @@ class BankStatistics:
         disk_bytes: The size of the bank's files.
         used_bytes: What records take of them; what the quota bounds.
         num_expiring: References that have an expiry.
+        index: The bank's index; None where the retriever does not tell of it.
     """
 
     num_references: int
@@ -37,6 +62,7 @@ class BankStatistics:
     disk_bytes: int
     used_bytes: int = 0
     num_expiring: int = 0
+    index: IndexStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True)

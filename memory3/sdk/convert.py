@@ -19,6 +19,7 @@ from memory3.sdk.banks import (
     CheckpointInfo,
     DecoderInfo,
     EncoderInfo,
+    IndexStatistics,
     MemoryLayout,
     RetrieverInfo,
     Snapshot,
@@ -178,6 +179,7 @@ def bank(message: retriever_pb2.Bank) -> Bank:
             disk_bytes=counted.disk_bytes,
             used_bytes=counted.used_bytes,
             num_expiring=counted.num_expiring,
+            index=index_statistics(counted.index) if counted.HasField("index") else None,
         )
     ttl = message.default_ttl.ToNanoseconds() / 1e9 if message.HasField("default_ttl") else None
     lazy = message.write_policy == retriever_pb2.WRITE_POLICY_LAZY
@@ -197,6 +199,19 @@ def bank(message: retriever_pb2.Bank) -> Bank:
         quota_bytes=message.quota_bytes,
         default_ttl=ttl,
         durability=("async" if message.durability == retriever_pb2.DURABILITY_ASYNC else "fsync"),
+    )
+
+
+def index_statistics(message: retriever_pb2.IndexStatistics) -> IndexStatistics:
+    """The state of a bank's index."""
+    return IndexStatistics(
+        num_vectors=message.num_vectors,
+        num_delta=message.num_delta,
+        num_deleted=message.num_deleted,
+        memory_bytes=message.memory_bytes,
+        recall=message.recall if message.HasField("recall") else None,
+        num_sampled=message.num_sampled,
+        rebuilding=message.rebuilding,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from memory3_retriever.indexes.exact import ExactIndex
 from memory3_retriever.indexes.hnsw import HnswIndex
+from memory3_retriever.indexes.ivf import IvfIndex
 
 from memory3 import plugins
 from memory3.errors import InvalidArgumentError
@@ -39,6 +40,40 @@ class TestHnswGraph(IndexContract):
         return HnswIndex(dimensions, argument="delta=64", folder=folder)
 
 
+class TestIvfLists(IndexContract):
+    """The IVF index with a delta so small that nearly everything is found by the lists."""
+
+    def make(self, dimensions: int, folder: Path | None) -> Any:
+        """With a small delta."""
+        return IvfIndex(dimensions, argument="delta=64", folder=folder)
+
+
+class TestIvfOverTruth(IndexContract):
+    """The IVF index as a bank has it: exact vectors are read from elsewhere."""
+
+    @pytest.fixture(autouse=True)
+    def _truth(self) -> None:
+        self.truth: dict[bytes, Any] = {}
+
+    def make(self, dimensions: int, folder: Path | None) -> Any:
+        """With vectors that outlive the index, and four bits."""
+        index = IvfIndex(dimensions, argument="delta=64,bits=4", folder=folder)
+        index.vectors_of = lambda keys: {k: self.truth[k] for k in keys if k in self.truth}
+        add, remove = index._add, index._remove
+
+        def add_after_truth(keys: list[bytes], vectors: Any) -> None:
+            self.truth.update(zip(keys, vectors, strict=True))
+            add(keys, vectors)
+
+        def remove_after_truth(keys: set[bytes]) -> None:
+            for key in keys:
+                del self.truth[key]
+            remove(keys)
+
+        index._add, index._remove = add_after_truth, remove_after_truth  # type: ignore[method-assign]
+        return index
+
+
 def test_recall_of_hnsw_against_exact_at_the_defaults() -> None:
     """At the default settings at least 0.99 of the five nearest are found, by the graph."""
     keys, vectors = keys_of(12_000), clustered(12_000, 96, 1)
@@ -46,7 +81,7 @@ def test_recall_of_hnsw_against_exact_at_the_defaults() -> None:
     hnsw.add(keys, vectors)
     exact.add(keys, vectors)
     hnsw.settle()
-    assert hnsw.num_in_graph == 12_000
+    assert hnsw.num_in_base == 12_000
     queries = clustered(500, 96, 2)
     pairs = zip(found_keys(hnsw, queries, 5), found_keys(exact, queries, 5), strict=True)
     recall = np.mean([len(set(near) & set(true)) / 5 for near, true in pairs])
@@ -54,8 +89,9 @@ def test_recall_of_hnsw_against_exact_at_the_defaults() -> None:
     hnsw.close()
 
 
-def test_both_are_installed_as_plugins() -> None:
+def test_all_are_installed_as_plugins() -> None:
     """The built-ins register as a stranger's package would."""
+    assert plugins.load("indexes", "ivf:probes=16") is IvfIndex
     assert plugins.load("indexes", "exact") is ExactIndex
     assert plugins.load("indexes", "hnsw:m=16") is HnswIndex
 
@@ -69,6 +105,15 @@ def test_bad_parameters_are_refused(argument: str) -> None:
         HnswIndex(8, argument=argument)
     assert raised.value.field == "index"
     assert "ef_construction" in (raised.value.remedy or "")
+
+
+@pytest.mark.parametrize("argument", ["", "bits=3", "bits=9", "lists=0", "probes", "m=16"])
+def test_bad_parameters_of_ivf_are_refused(argument: str) -> None:
+    """The same for the other index that takes some."""
+    with pytest.raises(InvalidArgumentError) as raised:
+        IvfIndex(8, argument=argument)
+    assert raised.value.field == "index"
+    assert "probes=1.." in (raised.value.remedy or "")
 
 
 def test_exact_takes_no_argument() -> None:

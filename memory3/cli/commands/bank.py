@@ -12,7 +12,7 @@ from memory3.cli.examples import examples
 from memory3.cli.options import Output, OutputOption, RetrieverOption, TimeoutOption
 
 if TYPE_CHECKING:
-    from memory3.sdk.banks import Bank
+    from memory3.sdk.banks import Bank, IndexStatistics
 
 
 class DurabilityChoice(enum.StrEnum):
@@ -85,7 +85,26 @@ def _facts(bank: Bank) -> dict[str, object]:
             "used": size_text(counted.used_bytes),
             "expiring": counted.num_expiring,
         }
+        if counted.index is not None:
+            facts |= _index_facts(counted.index)
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _index_facts(index: IndexStatistics) -> dict[str, object]:
+    from memory3.cli.output import size_text
+
+    deleted = f", {index.num_deleted:,} deleted" if index.num_deleted else ""
+    building = ", being rebuilt" if index.rebuilding else ""
+    recall = None
+    if index.recall is not None:
+        recall = f"{index.recall:.4f} (first five found, {index.num_sampled} vectors sampled)"
+    return {
+        "index holds": f"{index.num_vectors:,} vectors and {index.num_delta:,} added since"
+        + deleted
+        + building,
+        "index memory": size_text(index.memory_bytes),
+        "index recall": recall,
+    }
 
 
 @app.command(
@@ -97,7 +116,7 @@ def _facts(bank: Bank) -> dict[str, object]:
 )
 def create(
     name: NameArgument,
-    index: Annotated[str, typer.Option(help="exact, hnsw or a plugin's name.")] = "",
+    index: Annotated[str, typer.Option(help="exact, hnsw, ivf or a plugin's name.")] = "",
     codec: Annotated[str, typer.Option(help="raw, int8, opq or a plugin's name.")] = "",
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Write memories at the first retrieval, not on adding.")

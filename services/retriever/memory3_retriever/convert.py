@@ -16,7 +16,7 @@ from memory3.errors import Memory3Error, ReferenceBlankError, ReferenceTooLongEr
 from memory3.v1 import encoder_pb2, memory_pb2, retriever_pb2
 from memory3_retriever import convert_options
 from memory3_retriever import validation as check
-from memory3_retriever.bank.live import LiveBank
+from memory3_retriever.bank.live import IndexReport, LiveBank
 from memory3_retriever.bank.names import reference_key, resource_name
 from memory3_retriever.bank.reading import Statistics
 from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference, WritePolicy
@@ -210,7 +210,10 @@ def reference_message(reference: Reference) -> memory_pb2.Reference:
 
 
 def bank_message(
-    info: BankInfo, statistics: Statistics | None = None, disk_bytes: int = 0
+    info: BankInfo,
+    statistics: Statistics | None = None,
+    disk_bytes: int = 0,
+    index: IndexReport | None = None,
 ) -> retriever_pb2.Bank:
     """A bank as a message."""
     lazy = info.write_policy == "lazy"
@@ -235,13 +238,30 @@ def bank_message(
         message.statistics.disk_bytes = disk_bytes
         message.statistics.used_bytes = statistics.used_bytes
         message.statistics.num_expiring = statistics.num_expiring
+        if index is not None:
+            message.statistics.index.CopyFrom(index_message(index))
     return message
 
 
 def described(bank: LiveBank) -> retriever_pb2.Bank:
     """An open bank with its statistics as a message."""
     statistics = bank.store.statistics()
-    return bank_message(bank.info, statistics, bank.store.environment.disk_bytes())
+    disk_bytes = bank.store.environment.disk_bytes()
+    return bank_message(bank.info, statistics, disk_bytes, bank.index_report())
+
+
+def index_message(report: IndexReport) -> retriever_pb2.IndexStatistics:
+    """The state of an index as a message."""
+    state, recall = report.state, report.recall
+    return retriever_pb2.IndexStatistics(
+        num_vectors=state.num_vectors,
+        num_delta=state.num_delta,
+        num_deleted=state.num_deleted,
+        memory_bytes=state.memory_bytes,
+        recall=None if recall is None else recall.share,
+        num_sampled=0 if recall is None else recall.num_sampled,
+        rebuilding=state.rebuilding,
+    )
 
 
 def embedder_message(embedder: EmbedderIdentity) -> encoder_pb2.EmbedderInfo:

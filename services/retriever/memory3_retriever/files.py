@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,18 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(parent: Path | None) -> Iterator[Path]:
+    """An empty folder that is removed again: in ``parent``, made if need be, or the system's."""
+    if parent is None:
+        with tempfile.TemporaryDirectory(prefix="memory3-") as name:
+            yield Path(name)
+        return
+    parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(parent) as folder:
+        yield folder
 
 
 def publish(folder: Path, final: Path) -> None:

@@ -82,6 +82,7 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
                 cleanup.callback(each.close)
                 each.start()
         metrics.banks.set_function(lambda: len(catalog))
+        metrics.indexes.banks = catalog.open_banks
         return Loaded(
             models=models,
             catalog=catalog,

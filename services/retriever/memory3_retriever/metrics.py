@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from memory3_retriever.bank.live import LiveBank
 
 _STEP_BUCKETS_S = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -13,6 +18,44 @@ _STEP_BUCKETS_S = (
 _by_registry: weakref.WeakKeyDictionary[CollectorRegistry, RetrieverMetrics] = (
     weakref.WeakKeyDictionary()
 )
+
+
+class IndexCollector(Collector):
+    """The indexes of the banks that are open when Prometheus asks; deleted banks leave nothing."""
+
+    def __init__(self) -> None:
+        self.banks: Callable[[], Iterable[LiveBank]] = lambda: ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One sample of each bank."""
+        recall = GaugeMetricFamily(
+            "memory3_index_recall",
+            "Share of true neighbours among the first five found, on a sample of the bank's own "
+            "vectors; none for an exact index and before the first measurement.",
+            labels=["bank"],
+        )
+        vectors = GaugeMetricFamily(
+            "memory3_index_vectors",
+            "Vectors of the index: in its base, in its delta, deleted of its base.",
+            labels=["bank", "part"],
+        )
+        memory = GaugeMetricFamily(
+            "memory3_index_memory_bytes", "Main memory of the index.", labels=["bank"]
+        )
+        rebuilding = GaugeMetricFamily(
+            "memory3_index_rebuilding", "1 while a new base is being built.", labels=["bank"]
+        )
+        for bank in self.banks():
+            name, report = bank.info.name, bank.index_report()
+            state = report.state
+            if report.recall is not None:
+                recall.add_metric([name], report.recall.share)
+            vectors.add_metric([name, "base"], state.num_vectors)
+            vectors.add_metric([name, "delta"], state.num_delta)
+            vectors.add_metric([name, "deleted"], state.num_deleted)
+            memory.add_metric([name], state.memory_bytes)
+            rebuilding.add_metric([name], state.rebuilding)
+        yield from (recall, vectors, memory, rebuilding)
 
 
 class RetrieverMetrics:
@@ -57,6 +100,8 @@ class RetrieverMetrics:
             ["bank"],
             registry=registry,
         )
+        self.indexes = IndexCollector()
+        registry.register(self.indexes)
         self.checkpoint = Gauge(
             "memory3_retriever_checkpoint",
             "Always 1; its label is the checkpoint's digest.",

@@ -51,9 +51,7 @@ class ReencodeMethod(LoadedServicer, bank_admin_pb2_grpc.BankAdminServiceService
                 retriever_pb2.BankProblem(reference_id=id, reason=e.reason, message=str(e))
                 for id, e in progress.failures.items()
             ],
-            target=convert.bank_message(
-                target.info, target.store.statistics(), target.store.environment.disk_bytes()
-            ),
+            target=convert.described(target),
         )
 
 

@@ -280,7 +280,7 @@ def test_the_retriever_tells_about_itself(
     retriever.create()
     info = retriever.stub.GetInfo(retriever_pb2.RetrieverServiceGetInfoRequest())
     assert info.checkpoint.digest == retriever.loaded.models.main.checkpoint.digest
-    assert list(info.indexes) == ["exact", "hnsw"]
+    assert list(info.indexes) == ["exact", "hnsw", "ivf"]
     assert info.cache == "redis:redis://127.0.0.1:1/0"
     assert (info.num_banks, bool(info.version)) == (1, True)
     assert retriever.sample("memory3_banks") == 1

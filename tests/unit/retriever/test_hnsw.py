@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory3_retriever.indexes import graph_files
+from memory3_retriever.indexes import saved
 from memory3_retriever.indexes.graph import Graph, GraphParameters, save_native
 from memory3_retriever.indexes.graph_files import load_graph, save_graph
 from memory3_retriever.indexes.hnsw import HnswIndex
@@ -27,7 +27,7 @@ def graph_of(count: int) -> Graph:
 
 def searched(graph: Graph, queries: np.ndarray) -> list[list[bytes]]:
     """The keys of the three nearest."""
-    masked = np.zeros(len(graph.keys), dtype=np.bool_)
+    masked = np.zeros(len(graph.table), dtype=np.bool_)
     return [[hit.key for hit in hits] for hits in graph.search(queries, 3, masked)]
 
 
@@ -77,7 +77,7 @@ def test_a_manifest_made_to_fit_other_files_is_noticed(tmp_path: Path) -> None:
     manifest = json.loads(path.read_text())
     del manifest["crc32c"]
     manifest["count"] = 49
-    manifest["crc32c"] = graph_files._checksum(manifest)
+    manifest["crc32c"] = saved.manifest_checksum(manifest)
     path.write_text(json.dumps(manifest))
     assert load_graph(tmp_path, DIMENSIONS, PARAMETERS) is None
 
@@ -113,7 +113,7 @@ def test_a_full_disk_costs_the_save_not_the_older_graph(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["graph-1"]
     loaded = load_graph(tmp_path, DIMENSIONS, PARAMETERS)
     assert loaded is not None
-    assert len(loaded.keys) == 50
+    assert len(loaded.table) == 50
 
 
 def test_a_restart_takes_up_the_graph_and_what_changed_since(tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ def test_a_restart_takes_up_the_graph_and_what_changed_since(tmp_path: Path) -> 
     second = HnswIndex(DIMENSIONS, argument=ARGUMENT, folder=tmp_path)
     second.load()
     assert second.keys() == set(keys[:200])
-    assert second.num_in_graph == 200
+    assert second.num_in_base == 200
     second.remove(keys[:20])
     second.add(keys[200:240], vectors[200:240])
-    assert second.num_in_graph == 180
+    assert second.num_in_base == 180
     assert [hit[0] for hit in found_keys(second, vectors[20:240], 1)] == keys[20:240]
     second.close()
 
@@ -140,14 +140,16 @@ def test_removed_vectors_leave_the_graph_and_its_file(tmp_path: Path) -> None:
     index = HnswIndex(DIMENSIONS, argument=ARGUMENT, folder=tmp_path)
     index.add(keys, vectors)
     index.settle()
-    removed, kept = index._state.graph.vectors_of([keys[0], keys[2000]])
+    removed, kept = index._state.base.vectors_at(
+        index._state.base.table.labels([keys[0], keys[2000]])
+    )
     index.remove(keys[:1500])
     index.settle()
     index.close()
-    assert index.num_in_graph == 1500
+    assert index.num_in_base == 1500
     loaded = load_graph(tmp_path, DIMENSIONS, PARAMETERS)
     assert loaded is not None
-    assert set(loaded.keys) == set(keys[1500:])
+    assert loaded.table.live() == set(keys[1500:])
     saved = (tmp_path / os.listdir(tmp_path)[0] / "graph.bin").read_bytes()
     assert removed.tobytes() not in saved
     assert kept.tobytes() in saved
@@ -162,7 +164,7 @@ def test_few_removals_are_left_out_when_the_graph_is_extended() -> None:
     index.remove(keys[:20])
     index.add(keys[500:], vectors[500:])
     index.settle()
-    assert index.num_in_graph == 580
+    assert index.num_in_base == 580
     found = {key for hits in found_keys(index, vectors, 600) for key in hits}
     assert found == set(keys[20:])
     index.add(keys[:20], vectors[:20])
@@ -175,5 +177,5 @@ def test_closing_breaks_off_building() -> None:
     index = HnswIndex(64, argument="ef_construction=2000,m=64,delta=64")
     index.add(keys_of(20_000), clustered(20_000, 64, 7))
     index.close()
-    assert index.num_in_graph == 0
+    assert index.num_in_base == 0
     assert len(index.search(clustered(1, 64, 8), 5)[0]) == 5

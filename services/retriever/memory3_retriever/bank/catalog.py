@@ -103,7 +103,7 @@ class Catalog:
             return sorted({*self._banks, *self._broken})
 
     def open_banks(self) -> list[LiveBank]:
-        """All banks that are open."""
+        """The banks that can be used now."""
         with self._lock:
             return list(self._banks.values())
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.filters import Filter
 from memory3_retriever.bank.ledger import Change, NewReference
 from memory3_retriever.bank.names import resource_name
+from memory3_retriever.bank.recall import Recall, RecallWatch
 from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference, Vectors
 from memory3_retriever.bank.selective import SelectiveSearch
 from memory3_retriever.bank.snapshot import copy_store
 from memory3_retriever.bank.store import BankStore, quota_exceeded
 from memory3_retriever.bank.verify import Problem, Report, verify_bank
-from memory3_retriever.indexes.base import Hit, Index
+from memory3_retriever.indexes.base import Hit, Index, IndexState
 
 INDEX_FOLDER = "index"
 _BLOCK = 4096
@@ -45,6 +46,14 @@ def make_index(name: str, dimensions: int, folder: Path | None = None) -> Index:
     _, argument = plugins.split_name(name)
     index: Index = plugins.load("indexes", name)(dimensions, argument=argument, folder=folder)
     return index
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What a bank's index consists of, and what it was last measured to find."""
+
+    state: IndexState
+    recall: Recall | None
 
 
 class LiveBank:
@@ -67,11 +76,19 @@ class LiveBank:
         self._index = make_index(
             store.info.index, store.info.embedder.dimensions, folder / INDEX_FOLDER
         )
+        # A graph over vectors of another bank or embedder would be whole, and wrong.
+        self._index.owner = f"{store.info.uid}/{store.info.embedder.digest}"
+        self._index.vectors_of = store.vectors_found
+        self._watch = RecallWatch(store.info.name, store, self._index)
+        self._index.when_rebuilt = self._watch.wake
         self._index.load()
         self._agree()
         self._selective = SelectiveSearch(store, self._index)
         store.environment.set_durability(store.info.durability)
-        self._finalizer = weakref.finalize(self, _let_go, self._index, store) if follows else None
+        self._finalizer = (
+            weakref.finalize(self, _let_go, self._watch, self._index, store) if follows else None
+        )
+        self._watch.wake()
 
     @property
     def info(self) -> BankInfo:
@@ -224,15 +241,21 @@ class LiveBank:
                 )
         return revision
 
+    def index_report(self) -> IndexReport:
+        """The index as it is now."""
+        return IndexReport(self._index.state(), self._watch.result)
+
     def settle(self) -> None:
-        """Wait until the index does no work in the background."""
+        """Wait until the index does no work in the background and has been measured."""
         self._index.settle()
+        self._watch.settle()
 
     def close(self) -> None:
         """Save what can be saved and close the files."""
         if self._finalizer is not None:
             self._finalizer.detach()
         with self.store.environment.paused():
+            self._watch.close()
             self._index.close()
             try:
                 self._index.save()
@@ -272,6 +295,7 @@ class LiveBank:
         self._index.revision = self.store.counters().revision
 
 
-def _let_go(index: Index, store: BankStore) -> None:
+def _let_go(watch: RecallWatch, index: Index, store: BankStore) -> None:
+    watch.close()
     index.close()
     store.close()

@@ -168,6 +168,21 @@ class StoreReader:
             vectors[row] = vector_from_bytes(key, data, dimensions)
         return [key for key, _ in rows], vectors
 
+    def vectors_found(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
+        """The vectors of those of the keys that exist.
+
+        Raises:
+            CorruptDataError: One of them is damaged.
+        """
+        dimensions = self.info.embedder.dimensions
+        with self.environment.read() as txn:
+            found = {key: txn.get(key, db=self._db[VECTORS]) for key in keys}
+        return {
+            key: vector_from_bytes(key, data, dimensions)
+            for key, data in found.items()
+            if data is not None
+        }
+
     def vectors(self, keys: Sequence[bytes]) -> Vectors:
         """The vectors of keys that exist, [len(keys), dimensions].
 

@@ -7,7 +7,8 @@ and is then filled again. It must not know banks, memories or the wire.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -22,11 +23,34 @@ Vectors = npt.NDArray[np.float32]
 SCORE_DECIMALS = 6
 
 
+# The vectors of those of the keys that exist.
+VectorsOf = Callable[[Sequence[bytes]], Mapping[bytes, Vectors]]
+
+
 class Hit(NamedTuple):
     """A key that was found, and the cosine of its vector and the query."""
 
     key: bytes
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """What an index consists of at a moment.
+
+    Attributes:
+        num_vectors: Vectors in its base, deleted ones among them.
+        num_delta: Vectors added since, which are searched exactly.
+        num_deleted: Vectors of the base that are deleted and passed over.
+        memory_bytes: What it takes of main memory, as far as it is known.
+        rebuilding: Whether a new base is being built.
+    """
+
+    num_vectors: int = 0
+    num_delta: int = 0
+    num_deleted: int = 0
+    memory_bytes: int = 0
+    rebuilding: bool = False
 
 
 class Index(ABC):
@@ -42,9 +66,19 @@ class Index(ABC):
         dimensions: The length of a vector.
         argument: What stands after the colon in the index's name, if anything.
         folder: Where the index may keep files; None keeps nothing.
+
+    Attributes:
+        revision: The bank's revision that the index reflects; whoever changes the index keeps it.
+        vectors_of: Where an index that keeps no exact vectors reads them; whoever owns the index
+            sets it before anything else is done. None where there is no such place.
+        owner: Whose vectors these are. Set like ``vectors_of``; what was saved under another
+            owner is not taken up.
+        when_rebuilt: Called in the background whenever another base has been taken into use.
     """
 
     name: ClassVar[str]
+    # Whether all of the nearest are found, so that measuring recall tells nothing.
+    exact: ClassVar[bool] = False
 
     def __init__(
         self, dimensions: int, *, argument: str | None = None, folder: Path | None = None
@@ -54,8 +88,10 @@ class Index(ABC):
         self.dimensions = dimensions
         self.argument = argument
         self.folder = folder
-        # The bank's revision that the index reflects; whoever changes the index keeps it.
         self.revision = 0
+        self.vectors_of: VectorsOf | None = None
+        self.owner = ""
+        self.when_rebuilt: Callable[[], None] = lambda: None
 
     @abstractmethod
     def keys(self) -> set[bytes]:
@@ -83,6 +119,18 @@ class Index(ABC):
     def close(self) -> None:  # noqa: B027 - the same
         """Break off work in the background."""
 
+    def state(self) -> IndexState:
+        """What it consists of now."""
+        return IndexState(num_vectors=len(self))
+
+    def search_harder(self) -> str:
+        """Find more from now on, at the price of time, because too little was found.
+
+        Returns:
+            What was changed, for people; empty if nothing more can be done.
+        """
+        return ""
+
     def add(self, keys: Sequence[bytes], vectors: Vectors) -> None:
         """Add vectors; a key that is there already keeps its vector.
 
@@ -98,16 +146,17 @@ class Index(ABC):
             raise InvalidArgumentError(
                 f"{len(keys)} keys for {len(unit)} vectors", field="keys", remedy="give as many"
             )
+        known = self._known(keys)
         rows_by_key: dict[bytes, int] = {}
         for row, key in enumerate(keys):
-            if key not in self:
+            if key not in known:
                 rows_by_key.setdefault(key, row)
         if rows_by_key:
             self._add(list(rows_by_key), unit[list(rows_by_key.values())])
 
     def remove(self, keys: Sequence[bytes]) -> None:
         """Remove vectors; keys that are not there are passed over."""
-        doomed = {key for key in keys if key in self}
+        doomed = self._known(keys)
         if doomed:
             self._remove(doomed)
 
@@ -134,6 +183,10 @@ class Index(ABC):
         for row in answerable:
             hits[row] = next(found)
         return hits
+
+    def _known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of the keys that are there."""
+        return {key for key in keys if key in self}
 
     @abstractmethod
     def _add(self, keys: Sequence[bytes], vectors: Vectors) -> None:

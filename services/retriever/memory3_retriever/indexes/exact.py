@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memory3.errors import InvalidArgumentError
-from memory3_retriever.indexes.base import SCORE_DECIMALS, Hit, Index, Vectors
+from memory3_retriever.indexes.base import SCORE_DECIMALS, Hit, Index, IndexState, Vectors
 
 # Scores held at once, 64 MiB: bounds the memory of a search over many queries and vectors.
 _MAX_SCORES = 1 << 24
@@ -80,6 +80,7 @@ class ExactIndex(Index):
     """Finds exactly the nearest vectors. Keeps nothing on disk; takes no argument."""
 
     name: ClassVar[str] = "exact"
+    exact: ClassVar[bool] = True
 
     def __init__(
         self, dimensions: int, *, argument: str | None = None, folder: Path | None = None
@@ -104,7 +105,16 @@ class ExactIndex(Index):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def vectors_of(self, keys: Sequence[bytes]) -> Vectors:
+    def state(self) -> IndexState:
+        """All vectors are in the base; rows of deleted ones are used again before long."""
+        view = self.view
+        return IndexState(
+            num_vectors=view.num_rows,
+            num_deleted=len(view.dead),
+            memory_bytes=view.vectors.nbytes + view.key_halves.nbytes,
+        )
+
+    def rows_of(self, keys: Sequence[bytes]) -> Vectors:
         """The unit vectors of keys that are there, [len(keys), dimensions]."""
         return self.view.vectors[[self._rows[key] for key in keys]]
 

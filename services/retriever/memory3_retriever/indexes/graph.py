@@ -7,24 +7,28 @@ another one.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hnswlib
 import numpy as np
 import numpy.typing as npt
 
-from memory3.errors import InvalidArgumentError
+from memory3_retriever.files import scratch_folder
 from memory3_retriever.indexes.base import SCORE_DECIMALS, Hit, Vectors
+from memory3_retriever.indexes.keys import TOMBSTONE, KeyTable
+from memory3_retriever.indexes.layered import BrokenOffError, Mask, Stop
+from memory3_retriever.indexes.parameters import parse_numbers
 
 METRIC = "ip"  # of unit vectors: the cosine
-# What stands in place of the key of a vector that was removed before the graph was made.
-TOMBSTONE = bytes(16)
+MAX_EF = 10_000
 _SEED = 1
 # Vectors added between two looks at whether to break off.
 _STEP = 1000
+# Asked for beyond k, so that a few masked ones among the nearest cost no second search.
+_SPARE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +56,20 @@ class GraphParameters:
         Raises:
             InvalidArgumentError: A name is not known or a value is out of its range.
         """
-        values: dict[str, int] = {}
-        for part in (argument or "").split(",") if argument is not None else ():
-            name, _, value = part.partition("=")
-            low, high = _RANGES.get(name, (1, 0))
-            if not (value.isascii() and value.isdigit() and low <= int(value[:9]) <= high):
-                ranges = ", ".join(f"{key}={a}..{b}" for key, (a, b) in _RANGES.items())
-                raise InvalidArgumentError(
-                    f"the hnsw index cannot take {part[:100]!r}",
-                    field="index",
-                    remedy=f'use "hnsw", or "hnsw:" and some of {ranges}, with commas between',
-                )
-            values[name] = int(value)
-        return cls(**values)
+        return cls(**parse_numbers("hnsw", argument, _RANGES))
 
 
 _RANGES = {
     "m": (4, 128),
     "ef_construction": (16, 2000),
-    "ef": (16, 10_000),
+    "ef": (16, MAX_EF),
     "delta": (16, 1_000_000),
     "threads": (1, 256),
 }
 
 
-class BrokenOffError(Exception):
-    """Building was asked to stop."""
-
-
 class Graph:
-    """Vectors by label, 0 to ``len(keys) - 1``, and the key of each label.
+    """Vectors by label, 0 to ``len(table) - 1``, and the key of each label.
 
     Args:
         native: hnswlib's index, which nobody else changes; labels with a tombstone for a key are
@@ -91,13 +79,13 @@ class Graph:
     """
 
     def __init__(
-        self, native: hnswlib.Index, keys: Sequence[bytes], parameters: GraphParameters
+        self, native: hnswlib.Index, keys: Sequence[bytes] | KeyTable, parameters: GraphParameters
     ) -> None:
+        # hnswlib forgets it on loading.
         native.set_ef(parameters.ef)
         native.set_num_threads(1)
         self.native = native
-        self.keys = list(keys)
-        self.label_by_key = {key: label for label, key in enumerate(self.keys) if key != TOMBSTONE}
+        self.table = keys if isinstance(keys, KeyTable) else KeyTable.of(keys)
 
     @classmethod
     def build(
@@ -105,12 +93,12 @@ class Graph:
         keys: Sequence[bytes],
         vectors: Vectors,
         parameters: GraphParameters,
-        broken_off: Callable[[], bool],
+        stop: Stop,
     ) -> Graph:
         """A graph of unit vectors, [len(keys), dimensions].
 
         Raises:
-            BrokenOffError: ``broken_off`` said so.
+            BrokenOffError: ``stop`` said so.
         """
         native = hnswlib.Index(space=METRIC, dim=vectors.shape[1])
         native.init_index(
@@ -119,7 +107,7 @@ class Graph:
             ef_construction=parameters.ef_construction,
             random_seed=_SEED,
         )
-        _insert(native, vectors, 0, parameters, broken_off)
+        _insert(native, vectors, 0, parameters, stop)
         return cls(native, keys, parameters)
 
     def extended(
@@ -128,38 +116,61 @@ class Graph:
         vectors: Vectors,
         removed: Sequence[int],
         parameters: GraphParameters,
-        broken_off: Callable[[], bool],
+        stop: Stop,
+        folder: Path | None = None,
     ) -> Graph:
         """A copy of this graph with more vectors in it, and without the removed labels.
 
+        Args:
+            keys: The keys to add.
+            vectors: Their unit vectors.
+            removed: Labels of this graph that are left out.
+            parameters: How the graph is built and searched.
+            stop: Asked now and then whether to break off.
+            folder: On whose disk hnswlib copies; None takes the system's temporary folder.
+
         Raises:
-            BrokenOffError: ``broken_off`` said so.
-            OSError: The disk, by way of which hnswlib copies, failed.
+            BrokenOffError: ``stop`` said so.
+            OSError: The disk failed.
         """
         native = hnswlib.Index(space=METRIC, dim=self.native.dim)
-        with tempfile.TemporaryDirectory(prefix="memory3-graph-") as folder:
-            path = Path(folder) / "graph"
+        with scratch_folder(folder) as scratch:
+            path = scratch / "graph"
             save_native(self.native, path)
-            native.load_index(str(path), max_elements=len(self.keys) + len(keys))
-        all_keys = [*self.keys, *keys]
+            native.load_index(str(path), max_elements=len(self.table) + len(keys))
+        packed = bytearray(self.table.packed)
         for label in removed:
             native.mark_deleted(label)
-            all_keys[label] = TOMBSTONE
-        _insert(native, vectors, len(self.keys), parameters, broken_off)
-        return Graph(native, all_keys, parameters)
+            packed[16 * label : 16 * (label + 1)] = TOMBSTONE
+        _insert(native, vectors, len(self.table), parameters, stop)
+        return Graph(native, KeyTable(bytes(packed) + b"".join(keys)), parameters)
 
-    def vectors_of(self, keys: Sequence[bytes]) -> Vectors:
-        """The unit vectors of keys that are there."""
-        labels = [self.label_by_key[key] for key in keys]
-        found = self.native.get_items(labels) if labels else []
+    @property
+    def memory_bytes(self) -> int:
+        """The arrays of hnswlib are as large as its file."""
+        return int(self.native.index_file_size()) + self.table.nbytes
+
+    def vectors_at(self, labels: npt.NDArray[np.integer[Any]]) -> Vectors:
+        """The unit vectors of labels that are not deleted."""
+        found = self.native.get_items(labels) if len(labels) else []
         return np.asarray(found, dtype=np.float32).reshape(len(labels), self.native.dim)
 
-    def search(self, queries: Vectors, k: int, masked: npt.NDArray[np.bool_]) -> list[list[Hit]]:
+    def search(self, queries: Vectors, k: int, masked: Mask) -> list[list[Hit]]:
         """The hits of unit queries among the labels that are not masked."""
-        if not self.label_by_key:
-            return [[] for _ in queries]
-        # hnswlib finds masked ones too, so as many more are asked for.
-        wanted = min(k + int(np.count_nonzero(masked)), len(self.label_by_key))
+        num_live = self.table.num_live
+        # hnswlib finds masked ones too, so more are asked for until enough are left.
+        wanted = min(k + _SPARE, num_live)
+        while num_live:
+            hits = self._search_among_all(queries, wanted, k, masked)
+            if wanted == num_live or all(len(found) == k for found in hits):
+                return hits
+            wanted = min(4 * wanted, num_live)
+        return [[] for _ in queries]
+
+    def _search_among_all(
+        self, queries: Vectors, wanted: int, k: int, masked: Mask
+    ) -> list[list[Hit]]:
+        """The first k that are not masked of the ``wanted`` nearest."""
         try:
             labels, distances = self.native.knn_query(queries, k=wanted)
         except RuntimeError:
@@ -167,18 +178,17 @@ class Graph:
         scores = np.round(1.0 - np.asarray(distances, dtype=np.float32), SCORE_DECIMALS)
         hits: list[list[Hit]] = []
         for found, cosines in zip(labels, scores, strict=True):
-            near = zip(found, cosines, strict=True)
-            live = [Hit(self.keys[label], float(score)) for label, score in near
-                    if not masked[label]]  # fmt: skip
-            hits.append(live[:k])
+            live = np.flatnonzero(~masked[found.astype(np.intp)])[:k]
+            near = zip(found[live].tolist(), cosines[live].tolist(), strict=True)
+            hits.append([Hit(self.table[label], score) for label, score in near])
         return hits
 
     def _search_all(
         self, queries: Vectors, k: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
         """Exactly, for the rare graph from whose entry fewer than k vectors are reached."""
-        labels = np.fromiter(self.label_by_key.values(), dtype=np.int64)
-        distances = 1.0 - queries @ self.vectors_of(list(self.label_by_key)).T
+        labels = self.table.live_labels().astype(np.uint64)
+        distances: Vectors = 1.0 - np.matmul(queries, self.vectors_at(labels).T)
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         return labels[order], np.take_along_axis(distances, order, axis=1)
 
@@ -200,10 +210,10 @@ def _insert(
     vectors: Vectors,
     first_label: int,
     parameters: GraphParameters,
-    broken_off: Callable[[], bool],
+    stop: Stop,
 ) -> None:
     for start in range(0, len(vectors), _STEP):
-        if broken_off():
+        if stop():
             raise BrokenOffError
         block = vectors[start : start + _STEP]
         labels = np.arange(first_label + start, first_label + start + len(block))

@@ -1,55 +1,30 @@
-"""The HNSW index: an immutable graph, and beside it a small exact delta of what came since.
+"""The HNSW index: a graph of hnswlib as the base.
 
 Source: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
-Hierarchical Navigable Small World graphs" (2018). Additions go to the delta, removals are masked;
-when either grows, the next graph is built in the background and swapped in at once.
+Hierarchical Navigable Small World graphs" (2018).
 """
 
 from __future__ import annotations
 
-import threading
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
-import numpy.typing as npt
 
-from memory3.rpc.logging import get_logger
-from memory3_retriever.indexes.base import Hit, Index, Vectors
-from memory3_retriever.indexes.exact import ExactIndex, ExactView
-from memory3_retriever.indexes.graph import BrokenOffError, Graph, GraphParameters
+from memory3_retriever.indexes.base import Vectors
+from memory3_retriever.indexes.graph import MAX_EF, Graph, GraphParameters
 from memory3_retriever.indexes.graph_files import load_graph, save_graph
+from memory3_retriever.indexes.layered import Base, LayeredIndex, Mask, Stop
 
-# So many masked vectors are at most searched in vain before the next graph leaves them out.
-_MAX_MASKED = 1000
 # A graph is built anew, not extended, when so much of it is gone.
 _GONE_SHARE = 0.2
-# The delta may grow to this share of the graph, so that building stays rare as a bank grows.
-_DELTA_SHARE = 0.1
-
-_log = get_logger(__name__)
+# How far ``ef`` may be raised above what the index's name says.
+_MAX_EF_FACTOR = 8
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """What searches see."""
-
-    graph: Graph
-    masked: npt.NDArray[np.bool_]  # by label
-    delta: ExactView
-
-    def search(self, queries: Vectors, k: int) -> list[list[Hit]]:
-        near = self.graph.search(queries, k, self.masked)
-        recent = self.delta.search(queries, k)
-        return [
-            sorted((*a, *b), key=lambda hit: (-hit.score, hit.key))[:k]
-            for a, b in zip(near, recent, strict=True)
-        ]
-
-
-class HnswIndex(Index):
+class HnswIndex(LayeredIndex):
     """Finds nearly all of the nearest vectors in time that hardly grows with their number.
 
     Args:
@@ -66,137 +41,50 @@ class HnswIndex(Index):
     def __init__(
         self, dimensions: int, *, argument: str | None = None, folder: Path | None = None
     ) -> None:
-        super().__init__(dimensions, argument=argument, folder=folder)
+        # ``ef`` may be raised later; the other parameters stay what the name says.
         self.parameters = GraphParameters.parse(argument)
-        self._lock = threading.RLock()
-        self._live: set[bytes] = set()
-        self._delta = ExactIndex(dimensions)
-        empty = np.empty((0, dimensions), dtype=np.float32)
-        graph = Graph.build([], empty, self.parameters, lambda: False)
-        self._state = _State(graph, np.zeros(0, dtype=np.bool_), self._delta.view)
-        self._saved: Graph | None = graph
-        self._builder: threading.Thread | None = None
-        self._closed = threading.Event()
+        self._max_ef = min(MAX_EF, _MAX_EF_FACTOR * self.parameters.ef)
+        nothing = np.empty((0, max(1, dimensions)), dtype=np.float32)
+        super().__init__(
+            dimensions,
+            argument=argument,
+            folder=folder,
+            delta=self.parameters.delta,
+            empty=Graph.build([], nothing, self.parameters, lambda: False),
+        )
 
-    def keys(self) -> set[bytes]:
-        """The keys of all vectors."""
+    def search_harder(self) -> str:
+        """Double ``ef``, up to eight times what the name says."""
         with self._lock:
-            return set(self._live)
+            before = self.parameters.ef
+            if before >= self._max_ef:
+                return ""
+            ef = min(2 * before, self._max_ef)
+            self.parameters = dataclasses.replace(self.parameters, ef=ef)
+            # hnswlib reads it once, when a query begins.
+            cast(Graph, self._state.base).native.set_ef(ef)
+        return f"ef raised from {before} to {ef}"
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._live
+    def _load_base(self, folder: Path) -> Base | None:
+        return load_graph(folder, self.dimensions, self.parameters, self.owner)
 
-    def __len__(self) -> int:
-        return len(self._live)
+    def _save_base(self, folder: Path, base: Base) -> None:
+        save_graph(folder, cast(Graph, base), self.parameters, self.revision, self.owner)
 
-    @property
-    def num_in_graph(self) -> int:
-        """How many vectors are found by way of the graph; the others are searched exactly."""
-        state = self._state
-        return len(state.graph.label_by_key) - int(np.count_nonzero(state.masked))
+    def _next_base(
+        self, base: Base, masked: Mask, keys: Sequence[bytes], vectors: Vectors, stop: Stop
+    ) -> Base:
+        graph, kept = cast(Graph, base), np.flatnonzero(~masked)
+        if len(kept) and len(kept) >= (1 - _GONE_SHARE) * len(masked):
+            removed = np.setdiff1d(np.flatnonzero(masked), _tombstones(graph)).tolist()
+            return graph.extended(keys, vectors, removed, self.parameters, stop, self.folder)
+        kept_keys = [graph.table[label] for label in kept]
+        vectors = np.concatenate([graph.vectors_at(kept), vectors])
+        return Graph.build([*kept_keys, *keys], vectors, self.parameters, stop)
 
-    def load(self) -> None:
-        """Take up the newest saved graph that is whole; anything else is left alone."""
-        if self.folder is None:
-            return
-        graph = load_graph(self.folder, self.dimensions, self.parameters)
-        if graph is not None:
-            with self._lock:
-                self._live |= set(graph.label_by_key)
-                self._swap(graph)
-                self._saved = graph
 
-    def save(self) -> None:
-        """Save the graph, if it is not saved yet.
-
-        Raises:
-            OSError: The disk failed; what was saved before is intact.
-        """
-        graph = self._state.graph
-        if self.folder is not None and graph is not self._saved and graph.keys:
-            save_graph(self.folder, graph, self.parameters, self.revision)
-            self._saved = graph
-
-    def settle(self) -> None:
-        """Wait until no graph is being built."""
-        while (builder := self._builder) is not None:
-            builder.join()
-
-    def close(self) -> None:
-        """Break off building."""
-        self._closed.set()
-        self.settle()
-
-    def _add(self, keys: Sequence[bytes], vectors: Vectors) -> None:
-        with self._lock:
-            self._delta.add(keys, vectors)
-            self._live.update(keys)
-            state = self._state
-            self._state = _State(state.graph, state.masked, self._delta.view)
-            self._build_if_due()
-
-    def _remove(self, keys: set[bytes]) -> None:
-        with self._lock:
-            state = self._state
-            masked = state.masked.copy()
-            labels = (state.graph.label_by_key.get(key) for key in keys)
-            masked[[label for label in labels if label is not None]] = True
-            self._delta.remove(list(keys))
-            self._live -= keys
-            self._state = _State(state.graph, masked, self._delta.view)
-            self._build_if_due()
-
-    def _search(self, queries: Vectors, k: int) -> list[list[Hit]]:
-        return self._state.search(queries, k)
-
-    def _build_if_due(self) -> None:
-        if self._is_due() and self._builder is None:
-            self._builder = threading.Thread(target=self._build, name="hnsw-build", daemon=True)
-            self._builder.start()
-
-    def _is_due(self) -> bool:
-        masked = self._state.masked
-        enough = max(self.parameters.delta, _DELTA_SHARE * len(masked))
-        due = len(self._delta) >= enough or int(np.count_nonzero(masked)) > _MAX_MASKED
-        return due and not self._closed.is_set()
-
-    def _build(self) -> None:
-        try:
-            while True:
-                graph = self._next_graph()
-                with self._lock:
-                    self._swap(graph)
-                self.save()
-                with self._lock:
-                    if not self._is_due():
-                        self._builder = None
-                        return
-        except BrokenOffError:
-            self._builder = None
-        except Exception:
-            # Searches stay right without a new graph: the delta is exact.
-            _log.exception("an index could not be built or saved")
-            self._builder = None
-
-    def _next_graph(self) -> Graph:
-        with self._lock:
-            state, delta_keys = self._state, sorted(self._delta.keys())
-            delta_vectors = self._delta.vectors_of(delta_keys)
-        graph, masked, stop = state.graph, state.masked, self._closed.is_set
-        kept = [key for key, label in graph.label_by_key.items() if not masked[label]]
-        if kept and len(kept) >= (1 - _GONE_SHARE) * len(masked):
-            removed = np.flatnonzero(masked).tolist()
-            return graph.extended(delta_keys, delta_vectors, removed, self.parameters, stop)
-        vectors = np.concatenate([graph.vectors_of(kept), delta_vectors])
-        return Graph.build([*kept, *delta_keys], vectors, self.parameters, stop)
-
-    def _swap(self, graph: Graph) -> None:
-        """Search the new graph from now on; what changed while it was built goes beside it."""
-        masked = np.zeros(len(graph.keys), dtype=np.bool_)
-        gone = [label for key, label in graph.label_by_key.items() if key not in self._live]
-        masked[gone] = True
-        delta = ExactIndex(self.dimensions)
-        later = sorted(self._delta.keys() - graph.label_by_key.keys())
-        delta.add(later, self._delta.vectors_of(later))
-        self._delta = delta
-        self._state = _State(graph, masked, delta.view)
+def _tombstones(graph: Graph) -> Sequence[int]:
+    """The labels that are marked as deleted already; hnswlib refuses to mark them twice."""
+    live = np.zeros(len(graph.table), dtype=np.bool_)
+    live[graph.table.live_labels()] = True
+    return cast(Sequence[int], np.flatnonzero(~live))

@@ -99,10 +99,12 @@ class MemoryReader:
         """The envelopes of keys; one that was deleted has none."""
         with self._metrics.retrieval.labels("read").time():
             envelopes = self._from_cache(bank, keys)
-            stored = bank.store.memories([key for key in keys if key not in envelopes])
+            missing = [key for key in keys if key not in envelopes]
+            stored = bank.store.memories(missing) if missing else {}
             for key, envelope in stored.items():
                 self._verify_stored(bank, key, envelope)
-            self._keep(bank, stored)
+            if stored:
+                self._keep(bank, stored)
         self._count("cache", len(envelopes))
         self._count("bank", len(stored))
         self.num_from_cache += len(envelopes)

@@ -1,0 +1,1 @@
+"""What the retriever costs: see ``python -m benchmarks.retriever --help``."""

@@ -1,0 +1,91 @@
+"""Measure the retriever: `python -m benchmarks.retriever`; writes build/bench/retriever.json.
+
+Two sizes of bank, 10,000 references and --references, so that growth shows. A real retriever
+process answers over loopback; vectors and memories are made up and put into the bank's files
+directly, so no encoder's time is in any figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.retriever.measure import measure
+
+SMALL = 10_000
+
+
+def main() -> None:
+    """Measure, show and save."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.retriever",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--references", type=int, default=100_000, help="default: %(default)s")
+    parser.add_argument(
+        "--stored", type=float, help="share of memories that are stored; default 1, 0.1 from 1M on"
+    )
+    parser.add_argument("--index", default="hnsw", help="with parameters; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each load; default 5")
+    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/people"))
+    parser.add_argument("--folder", type=Path, help="where the banks are written; default: /tmp")
+    parser.add_argument("--out", type=Path, default=Path("build/bench/retriever.json"))
+    options = parser.parse_args()
+    stored = options.stored or (0.1 if options.references >= 1_000_000 else 1.0)
+    figures: dict[str, Any] = {
+        "index": options.index,
+        "processors": len(os.sched_getaffinity(0)),
+        "sizes": {},
+    }
+    for count in sorted({min(SMALL, options.references), options.references}):
+        share = 1.0 if count <= SMALL else stored
+        data = Path(tempfile.mkdtemp(prefix="memory3-bench-", dir=options.folder))
+        try:
+            figures["sizes"][str(count)] = measure(
+                data, options.checkpoint, count, share, options.index, options.seconds, _told
+            )
+        finally:
+            shutil.rmtree(data)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    largest = figures["sizes"][str(options.references)]
+    figures |= {name: largest[name] for name in ("qps_ratio", "bytes_ratio", "recall_at_5")}
+    options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    _show(figures)
+
+
+def _told(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _show(figures: dict[str, Any]) -> None:
+    sizes = list(figures["sizes"])
+    table = Table("figure", *(f"{int(size):,}" for size in sizes), title=figures["index"])
+    rows = [dict(_flat(each)) for each in figures["sizes"].values()]
+    for name in rows[-1]:
+        values = (row.get(name) for row in rows)
+        table.add_row(name, *("" if value is None else f"{value:,.3f}" for value in values))
+    Console().print(table)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found += _flat(value, f"{prefix}{name} ")
+        else:
+            found.append((f"{prefix}{name}".replace("_", " "), value))
+    return found
+
+
+main()

@@ -1,0 +1,222 @@
+"""All figures of one size of bank."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hnswlib
+import numpy as np
+from memory3_retriever.bank.live import LiveBank
+from memory3_retriever.bank.records import Reference
+from memory3_retriever.caches.base import open_cache
+from memory3_retriever.indexes.graph import METRIC, GraphParameters
+from memory3_retriever.metrics import RetrieverMetrics
+from memory3_retriever.retrieval.memories import MemoryReader
+from prometheus_client import CollectorRegistry
+
+from benchmarks.retriever import load
+from benchmarks.retriever.data import envelope_of, queries, text_of
+from benchmarks.retriever.encoder import made_up_encoder
+from benchmarks.retriever.filling import BANK, K, build_index, recall_at_5, write_bank
+from benchmarks.retriever.process import bare_stream, retriever
+from benchmarks.timing import seconds_side_by_side
+from memory3.checkpoint import Checkpoint
+from memory3.memory.envelope import verify
+from memory3.rpc.channel import connect
+from memory3.v1 import memory_pb2, retriever_pb2, retriever_pb2_grpc
+
+RESOURCE = f"banks/{BANK}"
+CALLERS = (1, 8, 64)
+# Queries of one Search call where throughput is compared; memories of one Retrieve call.
+PER_CALL, MEMORIES_PER_CALL = 64, 64
+_ADDED_PER_CALL = 64
+
+Told = Callable[[str], None]
+
+
+def measure(
+    data: Path, checkpoint: Path, count: int, stored: float, index: str, seconds: float, told: Told
+) -> dict[str, Any]:
+    """Write a bank, build its index and measure a retriever over it.
+
+    Args:
+        data: A data folder to be made.
+        checkpoint: The checkpoint that the retriever loads; only its digest matters.
+        count: References.
+        stored: The share of them whose memory is stored.
+        index: The index's name with its parameters.
+        seconds: How long each load lasts.
+        told: Progress.
+    """
+    digest, folder = Checkpoint.open(checkpoint).digest, data / "banks" / BANK
+    sizes = write_bank(folder, count, stored, index, digest, told)
+    told(f"{count:,}: building the index")
+    built, bank = build_index(folder)
+    told(f"{count:,}: index built in {built['build_seconds']:.0f} s")
+    figures: dict[str, Any] = {"references": count, "stored_share": stored, **sizes, **built}
+    figures["recall_at_5"] = recall_at_5(bank, count)
+    figures["bare_index_queries_per_second"] = _bare_index(bank, index, seconds)
+    figures["read"] = _reads(bank, digest)
+    bank.close()
+    index_bytes = sum(p.stat().st_size for p in (folder / "index").rglob("*") if p.is_file())
+    beyond = sizes["data_bytes"] - sizes["payload_bytes"] + index_bytes
+    figures["index_file_bytes"] = index_bytes
+    figures["disk_bytes_beyond_payload_per_reference"] = beyond / count
+    with made_up_encoder(digest) as encoder, retriever(checkpoint, data, data, encoder) as process:
+        figures["restart_seconds"] = process.ready_seconds
+        figures["memory_bytes_after_start"] = process.memory_bytes()
+        figures |= _loads(process.address, digest, count, seconds, told)
+        figures["memory_bytes_after_load"] = process.memory_bytes()
+        figures["memory_bytes_per_reference"] = process.memory_bytes() / count
+        told(f"{count:,}: adding while querying")
+        figures["adding"] = _adding(process.address, digest, count, seconds)
+    figures["bytes"] = _bytes(data, digest, count, stored, seconds, checkpoint)
+    bare, searched = figures["bare_index_queries_per_second"], figures["search"]
+    figures["qps_ratio"] = searched["queries_per_second"] / bare
+    figures["qps_ratio_one_query_per_call"] = searched["one_per_call"] / bare
+    figures["bytes_ratio"] = figures["bytes"]["ratio"]
+    return figures
+
+
+def _bare_index(bank: LiveBank, index: str, seconds: float) -> float:
+    """Queries a second of hnswlib alone: the same vectors and parameters, one query at a time."""
+    base, wanted = bank._index._state.base, queries(1000)  # type: ignore[attr-defined]
+    if not hasattr(base, "native") or not isinstance(base.native, hnswlib.Index):
+        return float("nan")
+    if not len(base.table):
+        # A bank that is searched exactly: a graph of its vectors, built for this.
+        parameters = GraphParameters.parse(index.partition(":")[2] or None)
+        keys = sorted(bank.store.vector_keys())
+        native = hnswlib.Index(METRIC, wanted.shape[1])
+        native.init_index(len(keys), M=parameters.m, ef_construction=parameters.ef_construction)
+        native.add_items(bank.store.vectors(keys), num_threads=1)
+        native.set_ef(parameters.ef)
+        native.set_num_threads(1)
+    else:
+        native = base.native
+    started = time.perf_counter()
+    for done, query in enumerate(itertools.cycle(wanted), 1):
+        native.knn_query(query, k=K)
+        if (passed := time.perf_counter() - started) > seconds:
+            return done / passed
+    raise AssertionError
+
+
+def _reads(bank: LiveBank, digest: str) -> dict[str, float]:
+    """A warm hit of the local cache against reading the same memories from LMDB, in-process."""
+    keys = [_key(number) for number in range(5)]
+    readers = {}
+    for name in ("local", "none"):
+        metrics = RetrieverMetrics.on(CollectorRegistry())
+        readers[name] = MemoryReader(open_cache(name), None, metrics)  # type: ignore[arg-type]
+
+    def read(name: str) -> int:
+        _, memories = readers[name].read(bank, keys)
+        return sum(len(envelope) for _, envelope in memories)
+
+    def plain() -> None:
+        for envelope in bank.store.memories(keys).values():
+            verify(envelope, checkpoint_digest=digest)
+
+    ways = {"cache": lambda: read("local"), "bank": lambda: read("none"), "lmdb": plain}
+    took = seconds_side_by_side(ways, rounds=201)
+    return {
+        "cache_hit_ms": 1000 * took["cache"],
+        "bank_read_ms": 1000 * took["bank"],
+        "lmdb_read_ms": 1000 * took["lmdb"],
+        "cache_hit_over_bank_read": took["cache"] / took["bank"],
+        "cache_hit_over_lmdb_read": took["cache"] / took["lmdb"],
+    }
+
+
+def _loads(address: str, digest: str, count: int, seconds: float, told: Told) -> dict[str, Any]:
+    """Retrieve with 1, 8 and 64 callers; Search with one query and with many in a call."""
+    wanted, figures = queries(2000, seed=1), {}
+    for num_callers in CALLERS:
+        told(f"{count:,}: Retrieve with {num_callers} callers")
+        call = load.retrieve(RESOURCE, digest, wanted)
+        figures[str(num_callers)] = load.called(address, num_callers, seconds, call).figures()
+    told(f"{count:,}: Search")
+    one = load.called(address, 1, seconds, load.search(RESOURCE, wanted, 1)).figures()
+    many = load.called(address, 2, seconds, load.search(RESOURCE, wanted, PER_CALL)).figures()
+    search = {
+        "one_per_call": one["calls_per_second"],
+        "one_per_call_p50_ms": one["p50_ms"],
+        "queries_per_second": many["calls_per_second"] * PER_CALL,
+        "queries_per_call": PER_CALL,
+        "errors": one["errors"] + many["errors"],
+    }
+    return {"retrieve": figures, "search": search}
+
+
+def _adding(address: str, digest: str, count: int, seconds: float) -> dict[str, float]:
+    """One caller's searches alone, then beside a stream that adds; p99 of both."""
+    call = load.search(RESOURCE, queries(2000, seed=2), 1)
+    alone = load.called(address, 1, 2 * seconds, call)
+    num_added, failures = 0, 0
+    with connect(address) as channel, load.calling(address, 1, call) as beside:
+        stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
+        until, first = time.perf_counter() + 2 * seconds, count
+
+        def requests() -> Any:
+            nonlocal first
+            while time.perf_counter() < until:
+                references = [
+                    memory_pb2.Reference(text=f"This is number {n}.")
+                    for n in range(first, first + _ADDED_PER_CALL)
+                ]
+                first += _ADDED_PER_CALL
+                yield retriever_pb2.AddReferencesRequest(bank=RESOURCE, references=references)
+
+        for response in stub.AddReferences(requests()):
+            failures += sum(result.HasField("error") for result in response.results)
+            num_added += sum(result.added for result in response.results)
+    one, other = alone.figures(), beside.figures()
+    return {
+        "alone_p99_ms": one["p99_ms"],
+        "beside_p99_ms": other["p99_ms"],
+        "alone_p50_ms": one["p50_ms"],
+        "beside_p50_ms": other["p50_ms"],
+        "p99_ratio": other["p99_ms"] / one["p99_ms"],
+        "added_per_second": num_added / beside.wall_seconds,
+        "errors": one["errors"] + other["errors"] + failures,
+    }
+
+
+def _bytes(
+    data: Path, digest: str, count: int, stored: float, seconds: float, checkpoint: Path
+) -> dict[str, float]:
+    """Memory bytes a second against a bare stream of as many pieces of the same size.
+
+    With the retriever's cache as it comes, both on one caller, taking turns.
+    """
+    numbers = [n for n in range(min(count, 20_000)) if n % 1000 < 1000 * stored][:2000]
+    ids = [_key(n).hex() for n in numbers]
+    size = len(envelope_of(0, digest))
+    ours, theirs = [], []
+    with (
+        retriever(checkpoint, data, data, cache="local") as process,
+        bare_stream(data) as bare,
+    ):
+        named = load.retrieve_named(RESOURCE, digest, ids, MEMORIES_PER_CALL)
+        plain = load.bare(MEMORIES_PER_CALL, size)
+        for _ in range(3):
+            mine = load.called(process.address, 1, seconds / 2, named).figures()
+            other = load.called(bare.address, 1, seconds / 2, plain).figures()
+            ours.append(mine["bytes_per_second"])
+            theirs.append(other["bytes_per_second"])
+    return {
+        "memory_bytes": size,
+        "memories_per_call": MEMORIES_PER_CALL,
+        "retrieve_bytes_per_second": float(np.median(ours)),
+        "bare_bytes_per_second": float(np.median(theirs)),
+        "ratio": float(np.median(ours) / np.median(theirs)),
+    }
+
+
+def _key(number: int) -> bytes:
+    return Reference(text_of(number), source=f"{number // 100}.md").key
