@@ -8,6 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do com
 PIP = $(VENV)/bin/python -m pip
 PIP_TORCH_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 STAMP = $(VENV)/.installed
 
 # One thread a process is fastest where several work side by side, as services and tests do.
@@ -15,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-training check train-people clean
+.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-training bench-retriever check train-people clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -66,6 +67,9 @@ bench: $(STAMP) ## Measure speed and sizes
 
 bench-training: $(STAMP) ## Measure the speed of training against a plain Llama
 	$(VENV)/bin/python -m benchmarks.training
+
+bench-retriever: $(STAMP) ## Measure banks, indexes and retrieval (BENCH_ARGS, e.g. --references 1000000)
+	$(VENV)/bin/python -m benchmarks.retriever $(BENCH_ARGS)
 
 check: lint typecheck proto-check test ## All that must hold before a change goes in
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,10 +162,12 @@ def _adding(address: str, digest: str, count: int, seconds: float) -> dict[str, 
     with connect(address) as channel, load.calling(address, 1, call) as beside:
         stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
         until, first = time.perf_counter() + 2 * seconds, count
+        # One request at a time: what waits in buffers would be added after the searches have ended.
+        answered = threading.Semaphore(1)
 
         def requests() -> Any:
             nonlocal first
-            while time.perf_counter() < until:
+            while answered.acquire() and time.perf_counter() < until:
                 references = [
                     memory_pb2.Reference(text=f"This is number {n}.")
                     for n in range(first, first + _ADDED_PER_CALL)
@@ -175,6 +178,7 @@ def _adding(address: str, digest: str, count: int, seconds: float) -> dict[str, 
         for response in stub.AddReferences(requests()):
             failures += sum(result.HasField("error") for result in response.results)
             num_added += sum(result.added for result in response.results)
+            answered.release()
     one, other = alone.figures(), beside.figures()
     return {
         "alone_p99_ms": one["p99_ms"],

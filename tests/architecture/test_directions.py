@@ -54,6 +54,7 @@ def test_nobody_imports_the_trainer() -> None:
         ("lightning", ("memory3_trainer",)),
         ("redis", ("memory3_retriever.caches",)),
         ("hnswlib", ("memory3_retriever.indexes",)),
+        ("faiss", ("memory3_retriever.indexes", "memory3_trainer")),
         ("lmdb", ("memory3_retriever.bank",)),
         ("transformers", ("memory3.embedders.sentence_transformers", "memory3.model.adapters")),
     ],

@@ -81,8 +81,14 @@ class LiveBank:
         self._index.vectors_of = store.vectors_found
         self._watch = RecallWatch(store.info.name, store, self._index)
         self._index.when_rebuilt = self._watch.wake
-        self._index.load()
-        self._agree()
+        try:
+            self._index.load()
+            self._agree()
+        except BaseException:
+            # Nothing in the background may outlive the store.
+            self._watch.close()
+            self._index.close()
+            raise
         self._selective = SelectiveSearch(store, self._index)
         store.environment.set_durability(store.info.durability)
         self._finalizer = (

@@ -127,7 +127,9 @@ class LayeredIndex(Index):
         """The keys of all vectors."""
         with self._lock:
             state, recent = self._state, self._delta.keys()
-        return recent | {state.base.table[label] for label in np.flatnonzero(~state.masked)}
+        return recent | {
+            state.base.table[label] for label in np.flatnonzero(~state.masked).tolist()
+        }
 
     def __contains__(self, key: bytes) -> bool:
         return bool(self._known([key]))
