@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 from memory3.errors import InvalidArgumentError
 from memory3.v1 import retriever_pb2
@@ -55,7 +55,8 @@ class Condition:
                 return cls(key, any_of=[each.strip() for each in found["list"].split(",")])
             if found["sign"] == "=":
                 return cls(key, equals=value)
-            return replace(cls(key), **{_BOUNDS[found["sign"]]: value})
+            bound: Any = {_BOUNDS[found["sign"]]: value}
+            return cls(key, **bound)
         if found := _EXISTS.fullmatch(text):
             return cls(found["key"], exists=found["word"] == "exists")
         raise InvalidArgumentError(
