@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from memory3.errors import InvalidArgumentError
@@ -55,8 +55,8 @@ class Condition:
                 return cls(key, any_of=[each.strip() for each in found["list"].split(",")])
             if found["sign"] == "=":
                 return cls(key, equals=value)
-            bound: dict[str, Any] = {_BOUNDS[found["sign"]]: value}
-            return replace(cls(key), **bound)
+            bound: Any = {_BOUNDS[found["sign"]]: value}
+            return cls(key, **bound)
         if found := _EXISTS.fullmatch(text):
             return cls(found["key"], exists=found["word"] == "exists")
         raise InvalidArgumentError(

@@ -188,3 +188,16 @@ def test_a_kept_filter_follows_the_bank(tmp_path: Path) -> None:
     bank.put([], update=[Reference(second.text, metadata={"lang": "en"})])
     assert bank.search(query, 5, where)[1] == [[]]
     bank.close()
+
+
+def test_a_kept_filter_follows_vectors_that_were_written_anew(tmp_path: Path) -> None:
+    """What an overwritten reference is near to is what counts."""
+    bank = LiveBank(new_store(tmp_path / "bank"), tmp_path / "bank")
+    where = (Condition("lang", AnyOf(frozenset(["de"]))),)
+    reference = Reference("text", metadata={"lang": "de"})
+    bank.put([NewReference(reference, vector_of("one"))])
+    for word in ("one", "two", "three"):
+        bank.put([NewReference(reference, vector_of(word))], overwrite=True)
+        ((hit,),) = bank.search(vector_of(word)[None], 5, where)[1]
+        assert hit.score == pytest.approx(1, abs=1e-5)
+    bank.close()

@@ -12,8 +12,10 @@ from memory3_retriever.bank.ledger import (
     META,
     REFERENCES,
     VECTORS,
+    NewReference,
 )
-from memory3_retriever.bank.records import Counters, vector_to_bytes
+from memory3_retriever.bank.lookups import METADATA, pairs_of
+from memory3_retriever.bank.records import Counters, Reference, vector_to_bytes
 from memory3_retriever.bank.sources import SOURCES, source_key
 from memory3_retriever.bank.store import BankStore, Statistics
 from memory3_retriever.bank.verify import verify_bank
@@ -149,3 +151,17 @@ def test_a_write_at_any_moment_is_no_damage(
     monkeypatch.setattr(store, "statistics", statistics_then_a_late_write)
     assert verify_bank(store).problems == []
     assert len(calls) >= 2
+
+
+def test_lookups_that_disagree_are_told(store: BankStore) -> None:
+    """An entry that is missing is told with its reference, one that should not be in the sums."""
+    reference = Reference("text", metadata={"lang": "de"}, expire_time_ns=1 << 62)
+    store.put([NewReference(reference, item_of("text").vector, item_of("text").envelope)])
+    assert verify_bank(store).problems == []
+    databases = store.environment.databases
+    (pair,) = pairs_of(reference)
+    store.environment.write(lambda txn: txn.put(b"lang\0en", reference.key, db=databases[METADATA]))
+    assert [p.reason for p in verify_bank(store).problems] == ["COUNT"]
+    store.environment.write(lambda txn: txn.delete(pair, reference.key, db=databases[METADATA]))
+    (problem,) = verify_bank(store).problems
+    assert (problem.reference_id, problem.reason) == (reference.id, "LOOKUP_MISSING")

@@ -132,7 +132,7 @@ class Ledger:
         old = self._txn.replace(key, vector, db=self._db[VECTORS])
         # A damaged bank may lack the vector.
         self._num_bytes += len(vector) - (-KEY_BYTES if old is None else len(old))
-        self._drop_memory(key)
+        self.drop_memory(key)
         if item.envelope is not None:
             self.add_memory(key, item.envelope)
         if key not in self.added:
@@ -183,7 +183,7 @@ class Ledger:
         self._num_bytes -= KEY_BYTES + len(data)
         vector = self._txn.pop(key, db=self._db[VECTORS])
         self._num_bytes -= 0 if vector is None else KEY_BYTES + len(vector)
-        self._drop_memory(key)
+        self.drop_memory(key)
         self._leave(data, key)
         self.removed.append(key)
 
@@ -241,11 +241,13 @@ class Ledger:
         except CorruptDataError:
             pass
 
-    def _drop_memory(self, key: bytes) -> None:
+    def drop_memory(self, key: bytes) -> None:
+        """Remove the memory of a reference, if it has one."""
         envelope = self._txn.pop(key, db=self._db[MEMORIES])
         if envelope is not None:
             self._memory_bytes -= len(envelope)
             self._num_bytes -= KEY_BYTES + len(envelope)
+            self._is_changed = True
 
     def _enter_source(self, source: str, key: bytes) -> None:
         if not source:

@@ -280,6 +280,8 @@ class LiveBank:
 
     def _follow(self, change: Change, vectors: Mapping[bytes, Vectors]) -> None:
         try:
+            if change.rewritten:
+                self._selective.forget()
             self._index.remove([*change.removed, *change.rewritten])
             fresh = [*change.added, *change.rewritten]
             if fresh:

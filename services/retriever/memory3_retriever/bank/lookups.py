@@ -84,13 +84,13 @@ class Lookups:
 
     def enter(self, reference: Reference) -> None:
         """Make a reference found by what it says."""
-        for database, found_by in _entries(reference):
+        for database, found_by in entries_of(reference):
             if self._txn.put(found_by, reference.key, db=self._db[database], dupdata=False):
                 self.num_bytes += len(found_by) + KEY_BYTES
 
     def leave(self, reference: Reference) -> None:
         """Take it out."""
-        for database, found_by in _entries(reference):
+        for database, found_by in entries_of(reference):
             self._delete(database, found_by, reference.key)
 
     def purge(self, key: bytes) -> None:
@@ -143,7 +143,8 @@ def enter_all(txn: Transaction, databases: Mapping[bytes, Any], references: byte
     return num_bytes + lookups.num_bytes
 
 
-def _entries(reference: Reference) -> Iterator[tuple[bytes, bytes]]:
+def entries_of(reference: Reference) -> Iterator[tuple[bytes, bytes]]:
+    """The databases in which a reference is looked up, each with the key that it has there."""
     for pair in pairs_of(reference):
         yield METADATA, pair
     if reference.expire_time_ns:

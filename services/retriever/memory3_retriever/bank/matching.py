@@ -69,9 +69,12 @@ class Matches:
         Args:
             all_keys: Gives the keys of all references.
         """
-        data = self.keys.tobytes()
-        keys = [data[i : i + KEY_BYTES] for i in range(0, len(data), KEY_BYTES)]
+        keys = _as_list(self.keys)
         return sorted(all_keys().difference(keys)) if self.is_inverted else keys
+
+    def without(self, other: Matches) -> list[bytes]:
+        """Every key in it that is not in another; neither may be inverted."""
+        return _as_list(self.keys[~_is_in(self.keys, other.keys)])
 
 
 class _Field(NamedTuple):
@@ -199,3 +202,8 @@ def _is_in(keys: Keys, others: Keys) -> npt.NDArray[np.bool_]:
 def _whole(key: Any) -> bytes:
     """A key with the zeros at its end, which numpy leaves out."""
     return bytes(key).ljust(KEY_BYTES, b"\0")
+
+
+def _as_list(keys: Keys) -> list[bytes]:
+    data = keys.tobytes()
+    return [data[start : start + KEY_BYTES] for start in range(0, len(data), KEY_BYTES)]

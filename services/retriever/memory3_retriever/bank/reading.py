@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from itertools import islice, zip_longest
 from typing import Any
 
-import numpy as np
-
 from memory3.errors import CorruptDataError
 from memory3_retriever.bank.environment import Environment, Transaction
 from memory3_retriever.bank.filters import Filter
@@ -28,7 +26,7 @@ from memory3_retriever.bank.records import (
     Vectors,
     corrupt,
     is_live,
-    vector_from_bytes,
+    vectors_from_bytes,
 )
 from memory3_retriever.bank.sources import SOURCES, SourceNames
 
@@ -82,6 +80,11 @@ class StoreReader:
         """Counts of everything, as of the last committed change."""
         with self.environment.read() as txn:
             return self._statistics(txn)
+
+    def num_lookups(self) -> int:
+        """How many entries there are by which references are looked up, sources left out."""
+        with self.environment.read() as txn:
+            return sum(int(txn.stat(self._db[name])["entries"]) for name in (METADATA, EXPIRY))
 
     def any_expired(self) -> bool:
         """Whether anything that is still on disk has expired by now."""
@@ -159,14 +162,9 @@ class StoreReader:
         Raises:
             CorruptDataError: One of them is damaged.
         """
-        dimensions = self.info.embedder.dimensions
-        with self.environment.read() as txn:
-            found = [(key, txn.get(key, db=self._db[VECTORS])) for key in keys]
-        rows = [(key, data) for key, data in found if data is not None]
-        vectors = np.empty((len(rows), dimensions), dtype=np.float32)
-        for row, (key, data) in enumerate(rows):
-            vectors[row] = vector_from_bytes(key, data, dimensions)
-        return [key for key, _ in rows], vectors
+        with self.environment.read() as txn, txn.cursor(self._db[VECTORS]) as cursor:
+            rows = cursor.getmulti(keys)
+        return [key for key, _ in rows], vectors_from_bytes(rows, self.info.embedder.dimensions)
 
     def vectors_found(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         """The vectors of those of the keys that exist.

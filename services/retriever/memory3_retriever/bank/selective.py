@@ -31,12 +31,15 @@ _EXTRA = 16
 _KEPT_BYTES = 128 << 20
 _KEPT_FILTERS = 64
 _BLOCK = 4096
+# So many references more or less never make an index worth making anew.
+_FEW = 64
 
 
 class _Selection:
     """A filter's references at one revision, and an index of them alone once it was needed."""
 
-    def __init__(self, revision: int, matches: Matches) -> None:
+    def __init__(self, generation: int, revision: int, matches: Matches) -> None:
+        self.generation = generation
         self.revision = revision
         self.matches = matches
         self.exact: ExactIndex | None = None
@@ -60,6 +63,13 @@ class SelectiveSearch:
         self._index = index
         self._lock = threading.Lock()
         self._kept: OrderedDict[Filter, _Selection] = OrderedDict()
+        self._generation = 0
+
+    def forget(self) -> None:
+        """Keep nothing that was made before now: references have other vectors."""
+        with self._lock:
+            self._generation += 1
+            self._kept.clear()
 
     def search(self, queries: Vectors, k: int, where: Filter) -> list[list[Hit]]:
         """The nearest references of each query that the filter lets through and that live."""
@@ -121,21 +131,33 @@ class SelectiveSearch:
                 index.add(*self._store.present_vectors(keys[start : start + _BLOCK]))
             selection.exact = index
             self._forget_surplus()
+            return index
         return selection.exact
 
     def _selection(self, where: Filter) -> _Selection:
-        revision = self._store.counters().revision
         with self._lock:
-            kept = self._kept.get(where)
-            if kept is not None and kept.revision == revision:
+            generation, kept = self._generation, self._kept.get(where)
+            if kept is not None and kept.revision == self._store.counters().revision:
                 self._kept.move_to_end(where)
                 return kept
-        made = _Selection(*self._store.matching(where))
-        with self._lock:
+            made = _Selection(generation, *self._store.matching(where))
+            if kept is not None:
+                self._carry_over(kept, made)
             self._kept[where] = made
             self._kept.move_to_end(where)
         self._forget_surplus()
         return made
+
+    def _carry_over(self, old: _Selection, new: _Selection) -> None:
+        """Take the index of a filter's references along, where few of them are others now."""
+        exact, was, now = old.exact, old.matches, new.matches
+        if exact is None or old.generation != new.generation or now.is_inverted:
+            return
+        fresh, gone = now.without(was), was.without(now)
+        if len(fresh) + len(gone) <= max(_FEW, len(now) // 4):
+            exact.add(*self._store.present_vectors(fresh))
+            exact.remove(gone)
+            new.exact = exact
 
     def _forget_surplus(self) -> None:
         with self._lock:

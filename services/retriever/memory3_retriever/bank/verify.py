@@ -14,6 +14,7 @@ from memory3.errors import CheckpointMismatchError, CorruptDataError
 from memory3.memory.envelope import verify as verify_envelope
 from memory3_retriever.bank.environment import Transaction
 from memory3_retriever.bank.ledger import MEMORIES, REFERENCES, VECTORS
+from memory3_retriever.bank.lookups import KEY_BYTES, entries_of
 from memory3_retriever.bank.reading import Statistics
 from memory3_retriever.bank.records import Reference, vector_from_bytes
 from memory3_retriever.bank.sources import SOURCES, source_key
@@ -59,6 +60,8 @@ class _Check:
         self._num_memories = 0
         self._memory_bytes = 0
         self._num_sources = 0
+        self._num_lookups = 0
+        self._used_bytes = 0
 
     def run(self) -> Report:
         # Sums are compared with the counters only where no write came in between, and with the
@@ -74,8 +77,9 @@ class _Check:
             self._num_sources += len(sources)
             for source in sources:
                 self._check_source(txn, source)
+        num_lookups = self._store.num_lookups()
         if self._store.statistics() == before:
-            self._check_sums(before)
+            self._check_sums(before, num_lookups)
         return Report(self._num_checked, self._problems[:MAX_PROBLEMS])
 
     def _blocks(self, database: bytes) -> Iterator[tuple[Transaction, list[bytes]]]:
@@ -90,11 +94,14 @@ class _Check:
             after = keys[-1]
 
     def _check_reference(self, txn: Transaction, key: bytes) -> None:
+        data = txn.get(key, db=self._db[REFERENCES])
+        self._used_bytes += KEY_BYTES + len(data)
         try:
-            reference = Reference.from_bytes(key, txn.get(key, db=self._db[REFERENCES]))
+            reference = Reference.from_bytes(key, data)
         except CorruptDataError as error:
             self._add(key, "REFERENCE_CHECKSUM", error.message)
         else:
+            self._check_lookups(txn, reference)
             if reference.source:
                 with txn.cursor(self._db[SOURCES]) as cursor:
                     if not cursor.set_key_dup(source_key(reference.source), key):
@@ -102,11 +109,21 @@ class _Check:
         self._check_vector(txn, key)
         self._check_memory(txn, key)
 
+    def _check_lookups(self, txn: Transaction, reference: Reference) -> None:
+        for database, found_by in entries_of(reference):
+            self._num_lookups += 1
+            self._used_bytes += len(found_by) + KEY_BYTES
+            with txn.cursor(self._db[database]) as cursor:
+                if not cursor.set_key_dup(found_by, reference.key):
+                    name = database.decode()
+                    self._add(reference.key, "LOOKUP_MISSING", f"it is not found by its {name}")
+
     def _check_vector(self, txn: Transaction, key: bytes) -> None:
         data = txn.get(key, db=self._db[VECTORS])
         if data is None:
             self._add(key, "VECTOR_MISSING", "it has no vector, so no search finds it")
             return
+        self._used_bytes += KEY_BYTES + len(data)
         try:
             vector_from_bytes(key, data, self._store.info.embedder.dimensions)
         except CorruptDataError as error:
@@ -120,6 +137,7 @@ class _Check:
             return
         self._num_memories += 1
         self._memory_bytes += len(envelope)
+        self._used_bytes += KEY_BYTES + len(envelope)
         try:
             verify_envelope(envelope, checkpoint_digest=self._store.info.checkpoint_digest)
         except CorruptDataError as error:
@@ -137,18 +155,21 @@ class _Check:
         with txn.cursor(self._db[SOURCES]) as cursor:
             cursor.set_key(source)
             for key in cursor.iternext_dup():
+                self._used_bytes += len(source) + KEY_BYTES
                 data = txn.get(key, db=self._db[REFERENCES])
                 if data is None:
                     self._add(key, "SOURCE_ORPHAN", "a source lists it, but there is no reference")
                 elif not _is_of(key, data, source):
                     self._add(key, "SOURCE_WRONG", "a source lists it that is not its own")
 
-    def _check_sums(self, expected: Statistics) -> None:
+    def _check_sums(self, expected: Statistics, num_lookups: int) -> None:
         found = {
             "references": (self._num_checked, expected.num_references),
             "memories": (self._num_memories, expected.num_memories),
             "bytes of memories": (self._memory_bytes, expected.memory_bytes),
             "sources": (self._num_sources, expected.num_sources),
+            "entries to look up": (self._num_lookups, num_lookups),
+            "bytes in use": (self._used_bytes, expected.used_bytes),
         }
         for what, (actual, counted) in found.items():
             if actual != counted:
