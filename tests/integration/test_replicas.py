@@ -255,6 +255,10 @@ def test_damage_and_half_written_generations_are_never_served(fleet: Fleet) -> N
     )
     assert reader.read(fleet.checkpoint)[0] == {"batch a"}
     assert generation(reader) == 1
+    (bank / "current.json").write_text("no pointer")
+    left = fleet.folder / "writer" / "data" / "banks" / "docs" / "index" / ".tmp-of-a-killed-save"
+    left.mkdir(parents=True)
+    (left / "graph.bin").write_bytes(b"half")
     fleet.writer.add("batch b")
     assert fleet.writer.publish() == 3
     assert eventually(lambda: generation(reader) == 3, PATIENCE_S)

@@ -28,6 +28,7 @@ from memory3_retriever.bank.selective import SelectiveSearch
 from memory3_retriever.bank.snapshot import copy_store
 from memory3_retriever.bank.store import BankStore, quota_exceeded
 from memory3_retriever.bank.verify import Problem, Report, verify_bank
+from memory3_retriever.files import TEMPORARY_PREFIX
 from memory3_retriever.indexes.base import Hit, Index, IndexState
 
 INDEX_FOLDER = "index"
@@ -243,7 +244,11 @@ class LiveBank:
             # Index files are replaced and never changed, so a second name is a copy.
             if (self._folder / INDEX_FOLDER).is_dir():
                 shutil.copytree(
-                    self._folder / INDEX_FOLDER, folder / INDEX_FOLDER, copy_function=os.link
+                    self._folder / INDEX_FOLDER,
+                    folder / INDEX_FOLDER,
+                    copy_function=os.link,
+                    # What a save that was killed left behind.
+                    ignore=shutil.ignore_patterns(f"{TEMPORARY_PREFIX}*"),
                 )
         return revision
 

@@ -172,14 +172,7 @@ class StoreReader:
         Raises:
             CorruptDataError: One of them is damaged.
         """
-        dimensions = self.info.embedder.dimensions
-        with self.environment.read() as txn:
-            found = {key: txn.get(key, db=self._db[VECTORS]) for key in keys}
-        return {
-            key: vector_from_bytes(key, data, dimensions)
-            for key, data in found.items()
-            if data is not None
-        }
+        return dict(zip(*self.present_vectors(keys), strict=True))
 
     def vectors(self, keys: Sequence[bytes]) -> Vectors:
         """The vectors of keys that exist, [len(keys), dimensions].

@@ -10,13 +10,13 @@ import threading
 import time
 from pathlib import Path
 
-from memory3.errors import Memory3Error
+from memory3.errors import CorruptDataError, Memory3Error
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.catalog import Catalog
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.files import sha256_of, temporary_folder
 from memory3_retriever.replication import generation as generations
-from memory3_retriever.replication.generation import Generation, StoredFile
+from memory3_retriever.replication.generation import Generation, Pointer, StoredFile
 from memory3_retriever.replication.shared import SharedStorage
 
 # Readers that are slow to change over find the files they were told of for so many generations.
@@ -67,7 +67,7 @@ class Publisher:
         name = bank.info.name
         with self._lock, temporary_folder(self._work) as copy:
             known = generations.numbers(self._storage, name)
-            last = generations.pointed(self._storage, name)
+            last = self._pointed(name)
             number = 1 + max([*known, last.number if last else 0])
             revision = bank.copy_files(copy)
             files = {}
@@ -90,7 +90,7 @@ class Publisher:
         """Keep the last complete ones; half-written ones are older than this one, and useless."""
         complete = [
             number for number in known
-            if generations.read_manifest(self._storage, name, number) is not None
+            if self._manifest(name, number) is not None
         ]  # fmt: skip
         for number in sorted(set(known) - set(complete[-KEPT:])):
             self._storage.delete(generations.folder_of(name, number))
@@ -103,7 +103,7 @@ class Publisher:
         """
         with self._lock:
             for name in set(generations.bank_names(self._storage)) - set(self._catalog.names()):
-                told = generations.pointed(self._storage, name)
+                told = self._pointed(name)
                 if told is not None and not told.deleted:
                     generations.point(self._storage, name, told.number, deleted=True)
                     self._published.pop(name, None)
@@ -129,13 +129,27 @@ class Publisher:
                 except Exception:
                     _log.exception("not published", bank=name)
 
+    def _pointed(self, name: str) -> Pointer | None:
+        """What readers are told; a damaged pointer tells nothing, and the next one replaces it."""
+        try:
+            return generations.pointed(self._storage, name)
+        except CorruptDataError:
+            return None
+
+    def _manifest(self, name: str, number: int) -> Generation | None:
+        """A complete generation; a damaged one is as good as none."""
+        try:
+            return generations.read_manifest(self._storage, name, number)
+        except CorruptDataError:
+            return None
+
     def _is_current(self, bank: LiveBank) -> bool:
         """Whether the last generation, perhaps of an earlier start, is what the bank is now."""
         name = bank.info.name
-        told = generations.pointed(self._storage, name)
+        told = self._pointed(name)
         if told is None or told.deleted:
             return False
-        last = generations.read_manifest(self._storage, name, told.number)
+        last = self._manifest(name, told.number)
         now = (bank.info.uid, bank.store.counters().revision)
         if last is None or (last.uid, last.revision) != now:
             return False
