@@ -70,6 +70,7 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
             digest,
             map_bytes=settings.map_bytes,
             max_bank_bytes=settings.max_bank_bytes,
+            snapshots=settings.snapshots,
         )
         cleanup.callback(catalog.close)
         cache = open_cache(settings.cache)

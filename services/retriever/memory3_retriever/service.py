@@ -21,7 +21,11 @@ from memory3_retriever.settings import RetrieverSettings
 SERVICE = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_name
 
 # These read or write whole banks; more of them at once would only make all of them slower.
-_WHOLE_BANK_CALLS = ("VerifyBank", "SnapshotBank", "RestoreBank")
+_WHOLE_BANK_CALLS = (
+    *("VerifyBank", "SnapshotBank", "RestoreBank"),
+    *("WarmBank", "CompactBank", "RepairBank", "EraseReferences"),
+    *("VerifySnapshot", "DownloadSnapshot", "UploadSnapshot"),
+)
 
 
 class RetrieverService:

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from memory3.v1 import bank_admin_pb2_grpc
+from memory3_retriever.servicer_admin_aliases import AliasMixin
+from memory3_retriever.servicer_admin_snapshots import SnapshotMixin
 from memory3_retriever.servicer_admin_update import UpdateBankMixin
+from memory3_retriever.servicer_admin_upkeep import UpkeepMixin
 
 
-class BankAdminServicer(UpdateBankMixin, bank_admin_pb2_grpc.BankAdminServiceServicer):
+class BankAdminServicer(
+    UpdateBankMixin,
+    AliasMixin,
+    SnapshotMixin,
+    UpkeepMixin,
+    bank_admin_pb2_grpc.BankAdminServiceServicer,
+):
     """Answers calls once ``attach`` was called; the guard refuses them before."""

@@ -20,7 +20,9 @@ from memory3_retriever.bank.commits import CommitQueue, Waiting
 from memory3_retriever.bank.faults import storage_full, typed_faults
 from memory3_retriever.bank.gate import Gate
 from memory3_retriever.bank.records import Durability
+from memory3_retriever.bank.rewriting import copy_records
 from memory3_retriever.bank.synced import SYNCED_FILE, Syncer, forget_synced, go_back
+from memory3_retriever.files import sync, temporary_folder
 
 DATA_FILE = "data.mdb"
 
@@ -126,6 +128,55 @@ class Environment:
         with self._gate.shared(), typed_faults(self.resource):
             self._lmdb.copy(os.fspath(path), compact=True)
 
+    def rewrite(self) -> None:
+        """Put in place of the file one with the same records and nothing else, while others read.
+
+        LMDB's own compaction copies pages as they are, and in the gaps of a page stand bytes of
+        records that were deleted; here every record is put into new pages. Those who write wait
+        only where writes went on during the copy, for a second copy.
+
+        Raises:
+            StorageFullError: There is no room for the copy; nothing was changed.
+            CorruptDataError: A page cannot be read; nothing was changed.
+        """
+        with typed_faults(self.resource), temporary_folder(self.path.parent) as work:
+            done = self._copy_records(work)
+            if self._syncer is not None:
+                self._syncer.stop()
+            with self.paused():
+                try:
+                    if self._lmdb.info()["last_txnid"] != done:
+                        (work / DATA_FILE).unlink()
+                        self._copy_records(work)
+                    self._swap(work / DATA_FILE)
+                except BaseException:
+                    if self._syncer is not None:
+                        self._syncer.release()
+                        self._start_syncer()
+                    raise
+
+    def _copy_records(self, folder: Path) -> int:
+        with self._gate.shared(), self._lmdb.begin() as txn:
+            copy_records(txn, self.databases, self._options, folder, self._lmdb.info()["map_size"])
+            return int(txn.id())
+
+    def _swap(self, data_file: Path) -> None:
+        sync(data_file)
+        is_async = self._syncer is not None
+        with self._gate.alone():
+            size = self._lmdb.info()["map_size"]
+            self._close()
+            os.replace(data_file, self.path / DATA_FILE)
+            sync(self.path)
+            self._open(size, sync=not is_async)
+            if is_async:
+                self._start_syncer()
+
+    def _start_syncer(self) -> None:
+        self._syncer = Syncer(self._lmdb, self.path, self.path / DATA_FILE, self.sync)
+        self._syncer.sync()
+        self._syncer.start()
+
     def disk_bytes(self) -> int:
         """The room that the data file takes on the disk."""
         with self._gate.shared(), typed_faults(self.resource):
@@ -147,9 +198,7 @@ class Environment:
             self._close()
             self._open(size, sync=durability == "fsync")
             if durability == "async":
-                self._syncer = Syncer(self._lmdb, self.path, self.path / DATA_FILE, self.sync)
-                self._syncer.sync()
-                self._syncer.start()
+                self._start_syncer()
 
     def sync(self) -> None:
         """Make durable what was committed without a sync, if anything was."""

@@ -6,6 +6,7 @@ whoever was told of a change finds it.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,9 +58,8 @@ class LiveBank:
 
     def __init__(self, store: BankStore, folder: Path) -> None:
         self.store = store
-        self._index = make_index(
-            store.info.index, store.info.embedder.dimensions, folder / INDEX_FOLDER
-        )
+        self._index_folder = folder / INDEX_FOLDER
+        self._index = self._new_index()
         self._index.load()
         self._agree()
         self._selective = SelectiveSearch(store, self._index)
@@ -186,6 +186,27 @@ class LiveBank:
                 report.problems.append(Problem(key.hex(), "INDEX_DISAGREES", message))
         return report
 
+    def rewrite(self) -> None:
+        """As ``Environment.rewrite``: the files hold what the bank holds, and nothing else."""
+        self.store.environment.rewrite()
+
+    def rebuild_index(self) -> None:
+        """Derive the index anew; nothing of the one before stays on disk.
+
+        Those who write wait until the vectors are read; searches go on in the index before.
+        """
+        self._index.settle()
+        with self.store.environment.paused():
+            before = self._index
+            before.close()
+            if self._index_folder.exists():
+                shutil.rmtree(self._index_folder)
+            index = self._new_index()
+            agree(index, self.store)
+            self._index, self._selective = index, SelectiveSearch(self.store, index)
+        # What is large enough for a saved base is saved at once, so a start need not build it.
+        self._index.settle()
+
     def settle(self) -> None:
         """Wait until the index does no work in the background."""
         self._index.settle()
@@ -214,12 +235,24 @@ class LiveBank:
             _log.exception("the index is derived anew", bank=self.info.name)
             self._agree()
 
+    def _new_index(self) -> Index:
+        info = self.info
+        return make_index(info.index, info.embedder.dimensions, self._index_folder)
+
     def _agree(self) -> None:
-        """Bring the index to what the store holds, whatever the index held before."""
-        stored, indexed = self.store.vector_keys(), self._index.keys()
-        self._index.remove(sorted(indexed - stored))
-        missing = sorted(stored - indexed)
-        for start in range(0, len(missing), _BLOCK):
-            block = missing[start : start + _BLOCK]
-            self._index.add(block, self.store.vectors(block))
-        self._index.revision = self.store.counters().revision
+        agree(self._index, self.store)
+
+
+def agree(index: Index, store: BankStore) -> None:
+    """Bring an index to what the store holds, whatever the index held before.
+
+    Raises:
+        CorruptDataError: A vector is damaged.
+    """
+    stored, indexed = store.vector_keys(), index.keys()
+    index.remove(sorted(indexed - stored))
+    missing = sorted(stored - indexed)
+    for start in range(0, len(missing), _BLOCK):
+        block = missing[start : start + _BLOCK]
+        index.add(block, store.vectors(block))
+    index.revision = store.counters().revision
