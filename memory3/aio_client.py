@@ -17,7 +17,7 @@ import grpc
 
 from memory3.rpc.channel import connect
 from memory3.rpc.context import call_metadata
-from memory3.sdk import bank_calls, decoder_calls, reference_calls
+from memory3.sdk import bank_calls, decoder_calls, operation_calls, reference_calls
 from memory3.sdk.addresses import Stubs, address_of, as_method
 from memory3.sdk.batch_streams import WINDOW, AioBatchStream
 from memory3.sdk.call import Batched, Endpoint, Events, Folded, Paged, Unary
@@ -100,6 +100,18 @@ class AsyncClient:
     verify_bank = _unary(bank_calls.verify_bank)
     snapshot_bank = _unary(bank_calls.snapshot_bank)
     restore_bank = _unary(bank_calls.restore_bank)
+    set_alias = _unary(operation_calls.set_alias)
+    delete_alias = _unary(operation_calls.delete_alias)
+    list_aliases = _unary(operation_calls.list_aliases)
+    compact_bank = _unary(operation_calls.compact_bank)
+    repair_bank = _unary(operation_calls.repair_bank)
+    verify_snapshot = _unary(operation_calls.verify_snapshot)
+    delete_snapshot = _unary(operation_calls.delete_snapshot)
+    upload_snapshot = _unary(operation_calls.upload_snapshot)
+    warm_bank = _events(operation_calls.warm_bank)
+    erase_references = _events(operation_calls.erase_references)
+    download_snapshot = _events(operation_calls.download_snapshot)
+    list_snapshots = _paged(operation_calls.list_snapshots)
     add = _batched(reference_calls.add)
     add_references = _batched(reference_calls.add_references)
     get_reference = _unary(reference_calls.get_reference)

@@ -118,7 +118,8 @@ def durability(level: str) -> retriever_pb2.Durability.ValueType:
     return _DURABILITIES[level]
 
 
-def _time(stamp: Timestamp) -> datetime | None:
+def time_of(stamp: Timestamp) -> datetime | None:
+    """A time as a service sent it; None where it is not set."""
     return stamp.ToDatetime(tzinfo=UTC) if stamp.seconds or stamp.nanos else None
 
 
@@ -150,8 +151,8 @@ def reference(message: memory_pb2.Reference) -> Reference:
         metadata=dict(message.metadata),
         id=message.id,
         num_tokens=message.num_tokens,
-        create_time=_time(message.create_time),
-        expire_time=_time(message.expire_time),
+        create_time=time_of(message.create_time),
+        expire_time=time_of(message.expire_time),
     )
 
 
@@ -193,7 +194,7 @@ def bank(message: retriever_pb2.Bank) -> Bank:
         codec=message.codec,
         write_policy="lazy" if lazy else "eager",
         description=message.description,
-        create_time=_time(message.create_time),
+        create_time=time_of(message.create_time),
         revision=message.revision,
         statistics=statistics,
         quota_bytes=message.quota_bytes,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memory3.cli.commands import bank_alias, bank_snapshots, bank_upkeep
 from memory3.cli.examples import examples
 from memory3.cli.options import Output, OutputOption, RetrieverOption, TimeoutOption
 
@@ -325,3 +326,16 @@ def restore(
     with Client(retriever=retriever, timeout=timeout) as client:
         bank = client.restore_bank(snapshot_id, name)
     emit(output, bank, _facts(bank))
+
+
+app.add_typer(bank_alias.app, name="alias")
+app.add_typer(bank_snapshots.app, name="snapshots")
+app.command(epilog=examples("memory3 bank warm docs"))(bank_upkeep.warm)
+app.command(epilog=examples("memory3 bank compact docs"))(bank_upkeep.compact)
+app.command(epilog=examples("memory3 bank repair docs --dry-run", "memory3 bank repair docs"))(
+    bank_upkeep.repair
+)
+app.command(epilog=examples("memory3 bank erase docs --source hr/ --receipt receipt.json"))(
+    bank_upkeep.erase
+)
+app.command(epilog=examples("memory3 bank receipt receipt.json"))(bank_upkeep.receipt)

@@ -22,6 +22,7 @@ def _help(field: str) -> str:
 def serve(
     checkpoint: Annotated[Path | None, typer.Option(help=_help("checkpoint"))] = None,
     data: Annotated[Path | None, typer.Option(help=_help("data"))] = None,
+    snapshots: Annotated[str | None, typer.Option(help=_help("snapshots"))] = None,
     encoder: Annotated[str | None, typer.Option(help=_help("encoder"))] = None,
     also: Annotated[str | None, typer.Option(help=_help("also"))] = None,
     publish: Annotated[str | None, typer.Option(help=_help("publish"))] = None,

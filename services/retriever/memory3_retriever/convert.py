@@ -243,11 +243,13 @@ def bank_message(
     return message
 
 
-def described(bank: LiveBank) -> retriever_pb2.Bank:
-    """An open bank with its statistics as a message."""
+def described(bank: LiveBank, aliases: Sequence[str] = ()) -> retriever_pb2.Bank:
+    """An open bank with its statistics, and the ids of its aliases, as a message."""
     statistics = bank.store.statistics()
     disk_bytes = bank.store.environment.disk_bytes()
-    return bank_message(bank.info, statistics, disk_bytes, bank.index_report())
+    message = bank_message(bank.info, statistics, disk_bytes, bank.index_report())
+    message.aliases.extend(map(resource_name, aliases))
+    return message
 
 
 def index_message(report: IndexReport) -> retriever_pb2.IndexStatistics:
@@ -280,6 +282,7 @@ def snapshot_message(snapshot: Snapshot) -> retriever_pb2.Snapshot:
         sha256=snapshot.sha256,
         size_bytes=snapshot.size_bytes,
         checkpoint_digest=snapshot.checkpoint_digest,
+        create_time=_timestamp(snapshot.create_time_ns) if snapshot.create_time_ns else None,
     )
 
 

@@ -65,6 +65,7 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
             map_bytes=settings.map_bytes,
             max_bank_bytes=settings.max_bank_bytes,
             follows=bool(settings.follow),
+            snapshots=settings.snapshots,
         )
         cleanup.callback(catalog.close)
         cache = open_cache(settings.cache)

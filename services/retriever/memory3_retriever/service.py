@@ -21,7 +21,11 @@ from memory3_retriever.settings import RetrieverSettings
 SERVICE = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_name
 
 # These read or write whole banks; more of them at once would only make all of them slower.
-_WHOLE_BANK_CALLS = ("VerifyBank", "SnapshotBank", "RestoreBank", "ReencodeBank", "PublishBank")
+_WHOLE_BANK_CALLS = (
+    *("VerifyBank", "SnapshotBank", "RestoreBank", "ReencodeBank", "PublishBank"),
+    *("WarmBank", "CompactBank", "RepairBank", "EraseReferences"),
+    *("VerifySnapshot", "DownloadSnapshot", "UploadSnapshot"),
+)
 
 
 class RetrieverService:
@@ -39,8 +43,7 @@ class RetrieverService:
         self.settings = settings
         self._metrics = RetrieverMetrics.on(registry)
         self._servicer = RetrieverServicer()
-        # A method that is not built yet is UNIMPLEMENTED, as gRPC's own base class answers.
-        self._admin = BankAdminServicer()  # type: ignore[abstract]
+        self._admin = BankAdminServicer()
         self._loaded: Loaded | None = None
         limits = dict.fromkeys(_WHOLE_BANK_CALLS, 2) | dict.fromkeys(
             ("AddDocuments", "AddReferences"), settings.max_streams

@@ -17,6 +17,7 @@ from memory3.v1 import retriever_pb2
 from memory3_retriever import convert, convert_options
 from memory3_retriever import validation as check
 from memory3_retriever.bank.catalog import NewBank
+from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.names import bank_id, resource_name, snapshot_id
 from memory3_retriever.limits import CallLimit
 from memory3_retriever.loading import Loaded
@@ -61,7 +62,7 @@ class BankMethods(ServicerBase):
     ) -> retriever_pb2.GetBankResponse:
         """See the proto."""
         bank = self._bank(request.name, "name")
-        message = convert.described(bank)
+        message = _with_aliases(self._loaded(), bank)
         follower = self._loaded().follower
         if follower is not None and (served := follower.served(bank.info.name)) is not None:
             message.replica.CopyFrom(convert.replica_message(served))
@@ -145,6 +146,10 @@ class BankMethods(ServicerBase):
 def _listed(loaded: Loaded, name: str) -> retriever_pb2.Bank:
     """A bank in a list; of one that cannot be opened, or has just been deleted, only the name."""
     try:
-        return convert.described(loaded.catalog.get(name))
+        return _with_aliases(loaded, loaded.catalog.get(name))
     except Memory3Error:
         return retriever_pb2.Bank(name=resource_name(name))
+
+
+def _with_aliases(loaded: Loaded, bank: LiveBank) -> retriever_pb2.Bank:
+    return convert.described(bank, loaded.catalog.aliases.of(bank.info.name))

@@ -22,6 +22,11 @@ class RetrieverSettings(ServiceSettings):
         description="The checkpoint directory; its tokenizer splits documents."
     )
     data: Path = Field(description="The folder of banks and snapshots; one retriever has it alone.")
+    snapshots: str = Field(
+        "",
+        description="Where snapshots are kept: a folder, or s3://BUCKET/PREFIX, gs://, az://, with "
+        "the credentials of the cloud's own variables; empty for the folder snapshots in the data.",
+    )
     encoder: str = Field(
         "127.0.0.1:7302", min_length=1, description="The address of the encoder, HOST:PORT."
     )

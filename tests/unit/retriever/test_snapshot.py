@@ -13,6 +13,8 @@ from memory3_retriever.bank.snapshot import (
     restore_snapshot,
     write_snapshot,
 )
+from memory3_retriever.bank.snapshot_stores import FolderSnapshots
+from memory3_retriever.bank.store import BankStore
 from memory3_retriever.bank.verify import verify_bank
 from memory3_retriever.files import sha256_of
 
@@ -33,16 +35,27 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+def take(store: BankStore, folder: Path, snapshot_id: str) -> Snapshot:
+    """Take a snapshot into a folder."""
+    return write_snapshot(store, FolderSnapshots(folder), snapshot_id, folder)
+
+
 def restore(folder: Path, snapshot: str, target: Path, digest: str = DIGEST) -> None:
     """Restore with the tests' own limits."""
-    restore_snapshot(folder, snapshot, target, checkpoint_digest=digest, max_bank_bytes=1 << 30)
+    restore_snapshot(
+        FolderSnapshots(folder),
+        snapshot,
+        target,
+        checkpoint_digest=digest,
+        max_bank_bytes=1 << 30,
+    )
 
 
 def taken(tmp_path: Path, folder: Path) -> Snapshot:
     """A snapshot of a bank with ten references."""
     store = new_store(tmp_path / "original")
     store.put(items(10, "source"))
-    snapshot = write_snapshot(store, folder, "first")
+    snapshot = take(store, folder, "first")
     store.close()
     return snapshot
 
@@ -80,7 +93,7 @@ def test_a_snapshot_is_consistent_while_writes_go_on(tmp_path: Path, folder: Pat
     writer = threading.Thread(target=write)
     writer.start()
     for number in range(4):
-        snapshot = write_snapshot(store, folder, f"s{number}")
+        snapshot = take(store, folder, f"s{number}")
         restore(folder, f"s{number}", tmp_path / f"copy-{number}")
         copy = open_store(tmp_path / f"copy-{number}")
         statistics = copy.statistics()
@@ -97,12 +110,12 @@ def test_an_id_is_made_of_name_and_revision(tmp_path: Path, folder: Path) -> Non
     """Where the caller gives none; the same one a second time is refused."""
     store = new_store(tmp_path / "original")
     store.put(items(1))
-    assert write_snapshot(store, folder, "").id == "docs-1"
+    assert take(store, folder, "").id == "docs-1"
     with pytest.raises(AlreadyExistsError) as raised:
-        write_snapshot(store, folder, "")
+        take(store, folder, "")
     assert raised.value.field == "snapshot"
     with pytest.raises(AlreadyExistsError):
-        write_snapshot(store, folder, "docs-1")
+        take(store, folder, "docs-1")
     assert sorted(path.name for path in folder.iterdir()) == ["docs-1"]
     store.close()
 

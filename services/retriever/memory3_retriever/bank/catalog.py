@@ -21,11 +21,13 @@ from memory3.errors import (
     NotFoundError,
 )
 from memory3.rpc.logging import get_logger
+from memory3_retriever.bank.aliases import Alias, Aliases
 from memory3_retriever.bank.faults import typed_faults
 from memory3_retriever.bank.live import LiveBank, make_index
 from memory3_retriever.bank.names import is_bank_id, resource_name
 from memory3_retriever.bank.records import BankInfo, Durability, EmbedderIdentity, WritePolicy
 from memory3_retriever.bank.snapshot import Snapshot, restore_snapshot, write_snapshot
+from memory3_retriever.bank.snapshot_places import open_snapshots
 from memory3_retriever.bank.store import BankStore
 from memory3_retriever.files import discard, publish, sweep, temporary_folder
 
@@ -49,7 +51,7 @@ class NewBank:
 
 
 class Catalog:
-    """The banks in ``folder/banks`` and the snapshots in ``folder/snapshots``.
+    """The banks in ``folder/banks``, and their snapshots.
 
     Args:
         folder: The data folder; made if it is not there.
@@ -57,8 +59,14 @@ class Catalog:
         map_bytes: The size of a bank's map to begin with.
         max_bank_bytes: The size that no bank's map passes.
         follows: The banks are copies of another retriever's, given by `swap`.
+        snapshots: Where snapshots are, as a folder or URL; empty for ``folder/snapshots``.
+
+    Attributes:
+        aliases: Second names of the banks.
+        snapshots: The snapshots.
 
     Raises:
+        InvalidArgumentError: ``snapshots`` is not of a form that can be used.
         FailedPreconditionError: Another process uses the folder.
         BackendUnavailableError: The folder cannot be used.
     """
@@ -71,24 +79,29 @@ class Catalog:
         map_bytes: int,
         max_bank_bytes: int,
         follows: bool = False,
+        snapshots: str = "",
     ) -> None:
         self._follows = follows
         self._digest = checkpoint_digest
         self._map_bytes = map_bytes
         self._max_bank_bytes = max_bank_bytes
         self._banks_folder = folder / "banks"
-        self._snapshots_folder = folder / "snapshots"
         # Making or restoring a bank takes long; finding one must not wait for it.
         self._changing = threading.Lock()
         self._lock = threading.Lock()
         self._banks: dict[str, LiveBank] = {}
         self._broken: dict[str, Memory3Error] = {}
         with typed_faults("the data folder"):
-            for each in (folder, self._banks_folder, self._snapshots_folder):
+            for each in (folder, self._banks_folder):
                 each.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock_handle = _lock_folder(folder)
             sweep(self._banks_folder)
-            sweep(self._snapshots_folder)
+            self.aliases = Aliases(folder)
+        try:
+            self.snapshots = open_snapshots(snapshots or os.fspath(folder / "snapshots"))
+        except BaseException:
+            os.close(self._lock_handle)
+            raise
 
     def open_all(self) -> None:
         """Open every bank; one that cannot be opened is told of when it is asked for."""
@@ -115,7 +128,7 @@ class Catalog:
         """An open bank.
 
         Args:
-            name: Its id.
+            name: Its id, or that of an alias.
             field: The request's field, for the error.
 
         Raises:
@@ -123,6 +136,9 @@ class Catalog:
             Memory3Error: Why the bank could not be opened.
         """
         with self._lock:
+            if name not in self._banks and name not in self._broken:
+                alias = self.aliases.get(name)
+                name = name if alias is None else alias.bank
             if name in self._broken:
                 raise self._broken[name]
             if name not in self._banks:
@@ -167,9 +183,13 @@ class Catalog:
 
         Returns:
             Whether there was one.
+
+        Raises:
+            FailedPreconditionError: Aliases point at it, or it is itself an alias.
         """
         self._require_own(name)
         with self._changing, typed_faults(resource_name(name)):
+            self._require_no_alias(name)
             path = self._banks_folder / name
             with self._lock:
                 bank = self._banks.pop(name, None)
@@ -188,7 +208,13 @@ class Catalog:
             NotFoundError: There is no such bank.
             AlreadyExistsError: There is such a snapshot.
         """
-        return write_snapshot(self.get(name, "name").store, self._snapshots_folder, snapshot_id)
+        store = self.get(name, "name").store
+        return write_snapshot(store, self.snapshots, snapshot_id, self.staging)
+
+    @property
+    def staging(self) -> Path:
+        """Where temporary folders are made; what is left in it is swept at the next start."""
+        return self._banks_folder
 
     def restore(self, snapshot_id: str, name: str) -> LiveBank:
         """Make a bank of a snapshot.
@@ -203,7 +229,7 @@ class Catalog:
         with self._changing:
             self._require_free(name)
             restore_snapshot(
-                self._snapshots_folder,
+                self.snapshots,
                 snapshot_id,
                 self._banks_folder / name,
                 checkpoint_digest=self._digest,
@@ -266,7 +292,55 @@ class Catalog:
                 metadata={"resource": resource_name(name)},
             )
 
+    def set_alias(self, name: str, bank: str, expected_bank: str = "") -> Alias:
+        """Point an alias at an open bank, at once for all callers.
+
+        Raises:
+            AlreadyExistsError: The name is a bank's.
+            NotFoundError: There is no such bank.
+            FailedPreconditionError: The alias does not point at ``expected_bank``.
+        """
+        with self._changing:
+            self._require_no_bank(name)
+            with self._lock:
+                if bank in self._broken:
+                    raise self._broken[bank]
+                if bank not in self._banks:
+                    raise _not_found(bank, "bank")
+            return self.aliases.put(name, bank, expected_bank)
+
+    def _require_no_alias(self, name: str) -> None:
+        pointing = self.aliases.of(name)
+        if pointing:
+            named = ", ".join(map(resource_name, pointing))
+            raise FailedPreconditionError(
+                f"{resource_name(name)} is what {named} stands for",
+                field="name",
+                remedy="point the alias at another bank, or delete it, first",
+                metadata={"resource": resource_name(name), "aliases": named},
+            )
+        with self._lock:
+            is_bank = name in self._banks or name in self._broken
+        if not is_bank and self.aliases.get(name) is not None:
+            raise FailedPreconditionError(
+                f"{resource_name(name)} is an alias, not a bank",
+                field="name",
+                remedy="name the bank itself, or delete the alias with DeleteAlias "
+                "(memory3 bank alias delete)",
+                metadata={"resource": resource_name(name)},
+            )
+
     def _require_free(self, name: str) -> None:
+        self._require_no_bank(name)
+        if self.aliases.get(name) is not None:
+            raise AlreadyExistsError(
+                f"{resource_name(name)} is an alias",
+                field="name",
+                remedy="choose another name, or delete the alias first",
+                metadata={"resource": resource_name(name)},
+            )
+
+    def _require_no_bank(self, name: str) -> None:
         path = self._banks_folder / name
         if path.exists() or path.is_symlink():
             raise AlreadyExistsError(

@@ -20,18 +20,16 @@ from memory3_retriever.bank.commits import CommitQueue, Waiting
 from memory3_retriever.bank.faults import storage_full, typed_faults
 from memory3_retriever.bank.gate import Gate
 from memory3_retriever.bank.records import Durability
+from memory3_retriever.bank.rewriting import copy_records
 from memory3_retriever.bank.synced import SYNCED_FILE, Syncer, forget_synced, go_back
+from memory3_retriever.files import sync, temporary_folder
 
 DATA_FILE = "data.mdb"
-LOCK_FILE = "lock.mdb"
 
 # One slot for every thread that reads; more threads than this serve no single process here.
 _MAX_READERS = 1024
 # Where the data file cannot grow by this, a failed write failed for want of room.
 _PROBE_BYTES = 16 << 20
-
-# What one transaction of a copy may hold in memory.
-_COPY_BYTES = 32 << 20
 
 # LMDB's own type for values is a union with views, which are only given where they are asked for.
 Transaction = Any
@@ -132,21 +130,57 @@ class Environment:
         hundred values of one size, as a source of so many references has. Every record is read on
         the way, and nothing gets into the copy but records.
         """
-        with self._gate.shared(), typed_faults(self.resource), self._lmdb.begin() as txn:
-            target = lmdb.open(
-                os.fspath(path),
-                map_size=_whole_pages(2 * self._lmdb.info()["map_size"]),
-                max_dbs=len(self.databases),
-                # Synced once, at the end: nobody knows of the copy before.
-                sync=False,
-            )
-            try:
-                for name, database in self.databases.items():
-                    _copy_records(txn, database, target, name)
-                target.sync(True)
-            finally:
-                target.close()
-        (path / LOCK_FILE).unlink()
+        with typed_faults(self.resource):
+            self._copy_records(path)
+
+    def rewrite(self) -> None:
+        """Put in place of the file one with the same records and nothing else, while others read.
+
+        LMDB's own compaction copies pages as they are, and in the gaps of a page stand bytes of
+        records that were deleted; here every record is put into new pages. Those who write wait
+        only where writes went on during the copy, for a second copy.
+
+        Raises:
+            StorageFullError: There is no room for the copy; nothing was changed.
+            CorruptDataError: A page cannot be read; nothing was changed.
+        """
+        with typed_faults(self.resource), temporary_folder(self.path.parent) as work:
+            done = self._copy_records(work)
+            if self._syncer is not None:
+                self._syncer.stop()
+            with self.paused():
+                try:
+                    if self._lmdb.info()["last_txnid"] != done:
+                        (work / DATA_FILE).unlink()
+                        self._copy_records(work)
+                    self._swap(work / DATA_FILE)
+                except BaseException:
+                    if self._syncer is not None:
+                        self._syncer.release()
+                        self._start_syncer()
+                    raise
+
+    def _copy_records(self, folder: Path) -> int:
+        with self._gate.shared(), self._lmdb.begin() as txn:
+            copy_records(txn, self.databases, self._options, folder, self._lmdb.info()["map_size"])
+            return int(txn.id())
+
+    def _swap(self, data_file: Path) -> None:
+        sync(data_file)
+        is_async = self._syncer is not None
+        with self._gate.alone():
+            size = self._lmdb.info()["map_size"]
+            self._close()
+            os.replace(data_file, self.path / DATA_FILE)
+            sync(self.path)
+            self._open(size, sync=not is_async)
+            if is_async:
+                self._start_syncer()
+
+    def _start_syncer(self) -> None:
+        self._syncer = Syncer(self._lmdb, self.path, self.path / DATA_FILE, self.sync)
+        self._syncer.sync()
+        self._syncer.start()
 
     def disk_bytes(self) -> int:
         """The room that the data file takes on the disk."""
@@ -169,9 +203,7 @@ class Environment:
             self._close()
             self._open(size, sync=durability == "fsync")
             if durability == "async":
-                self._syncer = Syncer(self._lmdb, self.path, self.path / DATA_FILE, self.sync)
-                self._syncer.sync()
-                self._syncer.start()
+                self._start_syncer()
 
     def sync(self) -> None:
         """Make durable what was committed without a sync, if anything was."""
@@ -301,23 +333,3 @@ class Environment:
 def _whole_pages(size: int) -> int:
     page = os.sysconf("SC_PAGE_SIZE")
     return max(size, 64 * page) // page * page
-
-
-def _copy_records(txn: Transaction, database: Any, target: lmdb.Environment, name: bytes) -> None:
-    flags = database.flags(txn)
-    options = {flag: flags[flag] for flag in ("dupsort", "dupfixed", "integerkey", "integerdup")}
-    copied = target.open_db(name, **{key: value for key, value in options.items() if value})
-    with txn.cursor(database) as cursor:
-        records = cursor.iternext()
-        while block := list(_up_to(records, _COPY_BYTES)):
-            with target.begin(write=True, db=copied) as writing, writing.cursor() as writer:
-                writer.putmulti(block, append=True)
-
-
-def _up_to(records: Iterator[tuple[bytes, bytes]], limit: int) -> Iterator[tuple[bytes, bytes]]:
-    size = 0
-    for key, value in records:
-        yield key, value
-        size += len(key) + len(value)
-        if size >= limit:
-            return

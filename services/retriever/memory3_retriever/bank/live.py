@@ -73,15 +73,8 @@ class LiveBank:
 
     def __init__(self, store: BankStore, folder: Path, *, follows: bool = False) -> None:
         self.store = store
-        self._folder, self._follows = folder, follows
-        self._index = make_index(
-            store.info.index, store.info.embedder.dimensions, folder / INDEX_FOLDER
-        )
-        # A graph over vectors of another bank or embedder would be whole, and wrong.
-        self._index.owner = f"{store.info.uid}/{store.info.embedder.digest}"
-        self._index.vectors_of = store.vectors_found
-        self._watch = RecallWatch(store.info.name, store, self._index)
-        self._index.when_rebuilt = self._watch.wake
+        self._index_folder, self._follows = folder / INDEX_FOLDER, follows
+        self._index, self._watch = self._new_index()
         try:
             self._index.load()
             self._agree()
@@ -242,9 +235,9 @@ class LiveBank:
         with self.store.environment.paused():
             self._index.save()
             # Index files are replaced and never changed, so a second name is a copy.
-            if (self._folder / INDEX_FOLDER).is_dir():
+            if (self._index_folder).is_dir():
                 shutil.copytree(
-                    self._folder / INDEX_FOLDER,
+                    self._index_folder,
                     folder / INDEX_FOLDER,
                     copy_function=os.link,
                     # What a save that was killed left behind.
@@ -255,6 +248,30 @@ class LiveBank:
     def index_report(self) -> IndexReport:
         """The index as it is now."""
         return IndexReport(self._index.state(), self._watch.result)
+
+    def rewrite(self) -> None:
+        """As ``Environment.rewrite``: the files hold what the bank holds, and nothing else."""
+        self.store.environment.rewrite()
+
+    def rebuild_index(self) -> None:
+        """Derive the index anew; nothing of the one before stays on disk.
+
+        Those who write wait until the vectors are read; searches go on in the index before.
+        """
+        self._require_own()
+        self._index.settle()
+        with self.store.environment.paused():
+            self._watch.close()
+            self._index.close()
+            if self._index_folder.exists():
+                shutil.rmtree(self._index_folder)
+            index, watch = self._new_index()
+            agree(index, self.store)
+            self._index, self._watch = index, watch
+            self._selective = SelectiveSearch(self.store, index)
+        self._watch.wake()
+        # What is large enough for a saved base is saved at once, so a start need not build it.
+        self._index.settle()
 
     def settle(self) -> None:
         """Wait until the index does no work in the background and has been measured."""
@@ -297,18 +314,36 @@ class LiveBank:
             _log.exception("the index is derived anew", bank=self.info.name)
             self._agree()
 
+    def _new_index(self) -> tuple[Index, RecallWatch]:
+        info, store = self.info, self.store
+        index = make_index(info.index, info.embedder.dimensions, self._index_folder)
+        # A graph over vectors of another bank or embedder would be whole, and wrong.
+        index.owner = f"{info.uid}/{info.embedder.digest}"
+        index.vectors_of = store.vectors_found
+        watch = RecallWatch(info.name, store, index)
+        index.when_rebuilt = watch.wake
+        return index, watch
+
     def _agree(self) -> None:
-        """Bring the index to what the store holds, whatever the index held before."""
-        stored, indexed = self.store.vector_keys(), self._index.keys()
-        self._index.remove(sorted(indexed - stored))
-        missing = sorted(stored - indexed)
-        for start in range(0, len(missing), _BLOCK):
-            block = missing[start : start + _BLOCK]
-            self._index.add(block, self.store.vectors(block))
-        self._index.revision = self.store.counters().revision
+        agree(self._index, self.store)
 
 
 def _let_go(watch: RecallWatch, index: Index, store: BankStore) -> None:
     watch.close()
     index.close()
     store.close()
+
+
+def agree(index: Index, store: BankStore) -> None:
+    """Bring an index to what the store holds, whatever the index held before.
+
+    Raises:
+        CorruptDataError: A vector is damaged.
+    """
+    stored, indexed = store.vector_keys(), index.keys()
+    index.remove(sorted(indexed - stored))
+    missing = sorted(stored - indexed)
+    for start in range(0, len(missing), _BLOCK):
+        block = missing[start : start + _BLOCK]
+        index.add(block, store.vectors(block))
+    index.revision = store.counters().revision

@@ -46,6 +46,11 @@ def is_bank_id(name: str) -> bool:
     return _BANK_ID.fullmatch(name) is not None
 
 
+def is_snapshot_id(name: str) -> bool:
+    """Whether a folder's name can be a snapshot."""
+    return _SNAPSHOT_ID.fullmatch(name) is not None
+
+
 def snapshot_id(name: str, field: str) -> str:
     """A snapshot's id as it was given, once it is known to be one.
 

@@ -1,75 +1,81 @@
 """Snapshots: a compacted copy of a bank with a manifest of hashes, and the way back.
 
-A snapshot is a folder with ``data.mdb`` and ``manifest.json``. Nothing of it reaches LMDB before
-its hash is known to be right. It must not know indexes: they are derived again.
+Nothing of a snapshot reaches LMDB before its hash is known to be right. It must not know where
+snapshots are kept, nor indexes: they are derived again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import hashlib
+import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from memory3.errors import (
     AlreadyExistsError,
     CheckpointMismatchError,
     CorruptDataError,
-    NotFoundError,
 )
 from memory3_retriever.bank.environment import DATA_FILE
 from memory3_retriever.bank.faults import typed_faults
+from memory3_retriever.bank.snapshot_stores import (
+    MANIFEST_FILE,
+    Snapshot,
+    SnapshotStore,
+    damaged,
+)
 from memory3_retriever.bank.store import BankStore
-from memory3_retriever.files import copy_hashed, publish, sha256_of, temporary_folder
+from memory3_retriever.bank.verify import Problem
+from memory3_retriever.files import publish, sha256_of, temporary_folder
 
-MANIFEST_FILE = "manifest.json"
-_FORMAT = "memory3-bank-snapshot-1"
+__all__ = [
+    "MANIFEST_FILE",
+    "Snapshot",
+    "check_snapshot",
+    "fetch",
+    "restore_snapshot",
+    "rewrite_snapshot",
+    "write_snapshot",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a snapshot's manifest says: id, bank (its id), revision, hash, size and checkpoint."""
-
-    id: str
-    bank: str
-    revision: int
-    sha256: str
-    size_bytes: int
-    checkpoint_digest: str
+_ANY_BYTES = 1 << 46
 
 
-def write_snapshot(store: BankStore, folder: Path, snapshot_id: str) -> Snapshot:
+def write_snapshot(
+    store: BankStore, snapshots: SnapshotStore, snapshot_id: str, staging: Path
+) -> Snapshot:
     """Copy a bank while it is in use.
 
     Args:
         store: The open bank.
-        folder: Where snapshots are.
+        snapshots: Where snapshots are.
         snapshot_id: The new snapshot's id, checked; empty for one of the bank's name and revision.
+        staging: A folder for the copy until it is kept.
 
     Raises:
         AlreadyExistsError: There is a snapshot of that id.
         StorageFullError: There is no room; nothing is left behind.
     """
     if snapshot_id:
-        _refuse_existing(folder / snapshot_id, snapshot_id)
+        snapshots.require_free(snapshot_id)
     with (
         typed_faults(f"snapshot of {store.environment.resource}"),
-        temporary_folder(folder) as work,
+        temporary_folder(staging) as work,
     ):
         revision = copy_store(store, work)
         sha256, size = sha256_of(work / DATA_FILE)
-        name = snapshot_id or f"{store.info.name[:40]}-{revision}"
         snapshot = Snapshot(
-            name, store.info.name, revision, sha256, size, store.info.checkpoint_digest
+            id=snapshot_id or f"{store.info.name[:40]}-{revision}",
+            bank=store.info.name,
+            revision=revision,
+            sha256=sha256,
+            size_bytes=size,
+            checkpoint_digest=store.info.checkpoint_digest,
+            create_time_ns=time.time_ns(),
         )
-        manifest = {"format": _FORMAT, **dataclasses.asdict(snapshot)}
-        (work / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
-        try:
-            publish(work, folder / name)
-        except FileExistsError:
-            _refuse_existing(folder / name, name)
-            raise
+        snapshots.add(work / DATA_FILE, snapshot)
     return snapshot
 
 
@@ -80,7 +86,7 @@ def copy_store(store: BankStore, folder: Path) -> int:
         The revision of the copy itself: writes may have gone on since it was begun.
     """
     store.environment.copy(folder)
-    copy = BankStore(folder, store.info.name, map_bytes=0, max_map_bytes=1 << 46)
+    copy = BankStore(folder, store.info.name, map_bytes=0, max_map_bytes=_ANY_BYTES)
     try:
         return copy.counters().revision
     finally:
@@ -88,37 +94,8 @@ def copy_store(store: BankStore, folder: Path) -> int:
         (folder / "lock.mdb").unlink(missing_ok=True)
 
 
-def read_manifest(folder: Path, snapshot_id: str) -> Snapshot:
-    """The manifest of a snapshot.
-
-    Raises:
-        NotFoundError: There is no such snapshot.
-        CorruptDataError: The manifest is not one.
-    """
-    path = folder / snapshot_id
-    if path.is_symlink() or not path.is_dir():
-        raise NotFoundError(
-            f"there is no snapshot {snapshot_id}",
-            field="snapshot",
-            remedy="use the id that SnapshotBank gave",
-            metadata={"resource": snapshot_id},
-        )
-    try:
-        manifest = json.loads((path / MANIFEST_FILE).read_text())
-        if manifest.pop("format") != _FORMAT:
-            raise ValueError("another format")
-        snapshot = Snapshot(**manifest)
-        types = {field.name: field.type for field in dataclasses.fields(Snapshot)}
-        for name, kind in types.items():
-            if type(getattr(snapshot, name)).__name__ != kind:
-                raise ValueError(f"{name} is not {kind}")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(snapshot_id, "its manifest cannot be read") from error
-    return snapshot
-
-
 def restore_snapshot(
-    folder: Path,
+    snapshots: SnapshotStore,
     snapshot_id: str,
     target: Path,
     *,
@@ -128,7 +105,7 @@ def restore_snapshot(
     """Make a bank's folder of a snapshot.
 
     Args:
-        folder: Where snapshots are.
+        snapshots: Where snapshots are.
         snapshot_id: The snapshot's id, checked.
         target: The bank's folder to be; its name becomes the bank's.
         checkpoint_digest: The checkpoint that the snapshot must belong to.
@@ -141,16 +118,11 @@ def restore_snapshot(
         CheckpointMismatchError: The snapshot belongs to another checkpoint.
         StorageFullError: There is no room; nothing is left behind.
     """
-    manifest = read_manifest(folder, snapshot_id)
+    manifest = snapshots.manifest(snapshot_id)
     _check_digest(snapshot_id, manifest.checkpoint_digest, checkpoint_digest)
     resource = f"snapshot {snapshot_id}"
     with typed_faults(resource), temporary_folder(target.parent) as work:
-        try:
-            sha256, size = copy_hashed(folder / snapshot_id / DATA_FILE, work / DATA_FILE)
-        except FileNotFoundError as error:
-            raise _damaged(snapshot_id, "its data file is missing") from error
-        if (sha256, size) != (manifest.sha256, manifest.size_bytes):
-            raise _damaged(snapshot_id, "its data file does not have the manifest's hash")
+        fetch(snapshots, manifest, work / DATA_FILE)
         _rename_inside(work, target.name, manifest, checkpoint_digest, max_bank_bytes)
         try:
             publish(work, target)
@@ -163,6 +135,81 @@ def restore_snapshot(
             ) from error
 
 
+def fetch(snapshots: SnapshotStore, manifest: Snapshot, target: Path) -> None:
+    """Read a snapshot's data into a new file.
+
+    Raises:
+        CorruptDataError: They are not what the manifest was written for.
+    """
+    digest, size = hashlib.sha256(), 0
+    with target.open("xb") as file:
+        for block in snapshots.read(manifest):
+            digest.update(block)
+            size += len(block)
+            file.write(block)
+    if (digest.hexdigest(), size) != (manifest.sha256, manifest.size_bytes):
+        raise damaged(manifest.id, "its data file does not have the manifest's hash")
+
+
+def check_snapshot(snapshots: SnapshotStore, manifest: Snapshot) -> list[Problem]:
+    """Read a snapshot and compare it with its hashes; empty means that it is sound."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        for block in snapshots.read(manifest):
+            digest.update(block)
+            size += len(block)
+    except CorruptDataError as error:
+        return [Problem("", "SNAPSHOT_DATA_MISSING", error.message)]
+    problems = []
+    if size != manifest.size_bytes:
+        problems.append(
+            Problem(
+                "", "SNAPSHOT_SIZE",
+                f"{size} bytes are there, {manifest.size_bytes} were written; use another snapshot",
+            )
+        )  # fmt: skip
+    elif digest.hexdigest() != manifest.sha256:
+        problems.append(
+            Problem("", "SNAPSHOT_CHECKSUM", "its data were changed; use another snapshot")
+        )
+    return problems
+
+
+def rewrite_snapshot(
+    snapshots: SnapshotStore,
+    manifest: Snapshot,
+    erase: Callable[[BankStore], None],
+    staging: Path,
+) -> Snapshot:
+    """Put in place of a snapshot one from which something is erased, byte for byte.
+
+    Args:
+        snapshots: Where snapshots are.
+        manifest: The snapshot.
+        erase: Changes the bank in it.
+        staging: A folder for the copy.
+
+    Raises:
+        CorruptDataError: The snapshot is damaged; it was not touched.
+    """
+    with typed_faults(f"snapshot {manifest.id}"), temporary_folder(staging) as outer:
+        # The rewritten file is staged beside the environment, so inside the same folder.
+        work = outer / "bank"
+        work.mkdir()
+        fetch(snapshots, manifest, work / DATA_FILE)
+        store = BankStore(work, manifest.bank, map_bytes=0, max_map_bytes=_ANY_BYTES)
+        try:
+            erase(store)
+            store.environment.rewrite()
+            revision = store.counters().revision
+        finally:
+            store.close()
+        sha256, size = sha256_of(work / DATA_FILE)
+        fresh = dataclasses.replace(manifest, revision=revision, sha256=sha256, size_bytes=size)
+        snapshots.replace(work / DATA_FILE, fresh)
+    return fresh
+
+
 def _rename_inside(
     work: Path, name: str, manifest: Snapshot, checkpoint_digest: str, max_bank_bytes: int
 ) -> None:
@@ -170,7 +217,7 @@ def _rename_inside(
     try:
         _check_digest(manifest.id, store.info.checkpoint_digest, checkpoint_digest)
         if store.counters().revision != manifest.revision:
-            raise _damaged(manifest.id, "its data file has another revision than its manifest")
+            raise damaged(manifest.id, "its data file has another revision than its manifest")
         store.rename(dataclasses.replace(store.info, name=name, uid=uuid.uuid4().hex))
     finally:
         store.close()
@@ -185,22 +232,3 @@ def _check_digest(snapshot_id: str, actual: str, expected: str) -> None:
             expected=expected,
             actual=actual,
         )
-
-
-def _refuse_existing(path: Path, snapshot_id: str) -> None:
-    if path.exists() or path.is_symlink():
-        raise AlreadyExistsError(
-            f"there is a snapshot {snapshot_id} already",
-            field="snapshot",
-            remedy="choose another id",
-            metadata={"resource": snapshot_id},
-        )
-
-
-def _damaged(snapshot_id: str, why: str) -> CorruptDataError:
-    return CorruptDataError(
-        f"snapshot {snapshot_id} is damaged: {why}",
-        field="snapshot",
-        remedy="restore another snapshot",
-        metadata={"resource": snapshot_id},
-    )

@@ -95,6 +95,15 @@ class MemoryReader:
         """Take memories out of the cache."""
         self.cache.delete_many([_cache_key(bank, key) for key in keys])
 
+    def cached(self, bank: LiveBank, keys: Sequence[bytes]) -> bool:
+        """Whether the cache has any of these memories."""
+        return bool(self.cache.get_many([_cache_key(bank, key) for key in keys]))
+
+    @property
+    def writer(self) -> LazyWriter:
+        """What writes missing memories."""
+        return self._writer
+
     def _read_block(self, bank: LiveBank, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The envelopes of keys; one that was deleted has none."""
         with self._metrics.retrieval.labels("read").time():

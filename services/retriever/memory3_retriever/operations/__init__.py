@@ -1,0 +1,1 @@
+"""What operators do to banks: warm, mend, compact and erase."""
