@@ -15,7 +15,7 @@ PathArgument = Annotated[
     typer.Argument(
         metavar="DIR",
         help="The checkpoint.",
-        show_default="MEMORY3_CHECKPOINT, else checkpoints/people",
+        show_default="MEMORY3_CHECKPOINT, else checkpoints/small",
     ),
 ]
 

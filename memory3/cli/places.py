@@ -7,7 +7,7 @@ from pathlib import Path
 
 from memory3.errors import InvalidArgumentError
 
-BUNDLED = "checkpoints/people"
+BUNDLED = "checkpoints/small"
 
 
 def default_checkpoint() -> Path:
@@ -27,7 +27,7 @@ def default_checkpoint() -> Path:
         "there is no checkpoint to load",
         field="checkpoint",
         remedy="give --checkpoint DIR or set MEMORY3_CHECKPOINT; the source tree has "
-        f"{BUNDLED}, which `make train-people` trains again",
+        f"{BUNDLED}, which docs/training.md says how to train",
     )
 
 

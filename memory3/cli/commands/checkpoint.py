@@ -16,14 +16,14 @@ app = typer.Typer(
     help="Verify, convert and look into checkpoint directories.",
     rich_help_panel="Information",
     epilog=examples(
-        "memory3 checkpoint info checkpoints/people",
+        "memory3 checkpoint info checkpoints/small",
         "memory3 checkpoint convert Qwen3-0.6B checkpoints/qwen3",
     ),
 )
 
 
 @app.command(
-    epilog=examples("memory3 checkpoint info", "memory3 checkpoint info checkpoints/people -o json")
+    epilog=examples("memory3 checkpoint info", "memory3 checkpoint info checkpoints/small -o json")
 )
 def info(path: PathArgument = None, output: OutputOption = Output.TABLE) -> None:
     """Describe a checkpoint: digest, model, memory layout, training and scores."""
@@ -58,7 +58,7 @@ def info(path: PathArgument = None, output: OutputOption = Output.TABLE) -> None
     emit(output, everything, facts)
 
 
-@app.command(epilog=examples("memory3 checkpoint verify checkpoints/people"))
+@app.command(epilog=examples("memory3 checkpoint verify checkpoints/small"))
 def verify(path: PathArgument = None, output: OutputOption = Output.TABLE) -> None:
     """Check every file's hash and every tensor's shape; exit 1 if anything is wrong."""
     from memory3.cli.output import emit
@@ -77,7 +77,7 @@ app.command(
 )(convert)
 app.command(
     epilog=examples(
-        "memory3 checkpoint heads checkpoints/people --texts docs/ --window 64",
+        "memory3 checkpoint heads checkpoints/small --texts docs/ --window 64",
         "memory3 checkpoint heads checkpoints/llama --texts book.txt --plot build/heads.svg",
     )
 )(heads)

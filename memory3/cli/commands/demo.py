@@ -25,7 +25,7 @@ def demo(
             envvar="MEMORY3_CHECKPOINT",
             metavar="DIR",
             help="The checkpoint that all services load.",
-            show_default="checkpoints/people",
+            show_default="checkpoints/small",
         ),
     ] = None,
     output_file: Annotated[

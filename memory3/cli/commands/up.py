@@ -37,7 +37,7 @@ _OVERRULED = {
     rich_help_panel="Services",
     epilog=examples(
         "memory3 up",
-        "memory3 up --checkpoint checkpoints/people --data ./banks",
+        "memory3 up --checkpoint checkpoints/small --data ./banks",
         "memory3 up --random-ports -o json",
     ),
 )
@@ -48,7 +48,7 @@ def up(
             envvar="MEMORY3_CHECKPOINT",
             metavar="DIR",
             help="The checkpoint that all services load.",
-            show_default="checkpoints/people",
+            show_default="checkpoints/small",
         ),
     ] = None,
     data: Annotated[

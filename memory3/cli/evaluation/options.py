@@ -26,7 +26,7 @@ CheckpointOption = Annotated[
         envvar="MEMORY3_CHECKPOINT",
         metavar="DIR",
         help="What is examined.",
-        show_default="checkpoints/people",
+        show_default="checkpoints/small",
     ),
 ]
 PassagesOption = Annotated[

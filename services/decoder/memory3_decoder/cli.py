@@ -43,7 +43,7 @@ def serve(
     """Serve a decoder until SIGTERM or SIGINT.
 
     Every setting is also read from its environment variable; an option wins. Example:
-    python -m memory3_decoder --checkpoint checkpoints/people --retriever 127.0.0.1:7301
+    python -m memory3_decoder --checkpoint checkpoints/small --retriever 127.0.0.1:7301
     """
     given = dict(locals())
     try:

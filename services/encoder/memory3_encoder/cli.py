@@ -36,7 +36,7 @@ def serve(
     """Serve an encoder until SIGTERM or SIGINT.
 
     Every setting is also read from its environment variable; an option wins. Example:
-    python -m memory3_encoder --checkpoint checkpoints/people --port 7302
+    python -m memory3_encoder --checkpoint checkpoints/small --port 7302
     """
     given = dict(locals())
     try:

@@ -39,7 +39,7 @@ def serve(
     """Serve a retriever until SIGTERM or SIGINT.
 
     Every setting is also read from its environment variable; an option wins. Example:
-    python -m memory3_retriever --checkpoint checkpoints/people --data ~/.memory3/data
+    python -m memory3_retriever --checkpoint checkpoints/small --data ~/.memory3/data
     """
     given = dict(locals())
     try:
