@@ -93,6 +93,8 @@ def test_a_quota_is_kept_and_can_be_raised(
     encoded = encoder.calls["Encode"]
     assert isinstance(refused(lambda: add_lazily(retriever, "Dan runs.")), QuotaExceededError)
     assert encoder.calls["Encode"] == encoded
+    # What is there already needs no room.
+    add_references(retriever, "Ben rows.")
     assert described(retriever).statistics.num_references == 3
 
 

@@ -13,6 +13,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import numpy as np
+
 from memory3_retriever.bank.filters import Filter
 from memory3_retriever.bank.matching import Matches
 from memory3_retriever.bank.records import Vectors
@@ -119,7 +121,8 @@ class SelectiveSearch:
 
     def _accepted(self, found: Sequence[Hit], k: int, matches: Matches | None) -> list[Hit]:
         if matches is not None:
-            found = [hit for hit in found if hit.key in matches][: 2 * k]
+            passes = matches.has([hit.key for hit in found])
+            found = [found[place] for place in np.flatnonzero(passes)[: 2 * k]]
         live = self._store.existing(hit.key for hit in found)
         return [hit for hit in found if hit.key in live][:k]
 
