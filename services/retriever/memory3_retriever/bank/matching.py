@@ -63,7 +63,8 @@ class Matches:
 
     def has(self, keys: Sequence[bytes]) -> npt.NDArray[np.bool_]:
         """For each of the keys, whether it is in it."""
-        return _is_in(np.array(keys, dtype=_KEY), self.keys) != self.is_inverted
+        inside = _is_in(np.array(keys, dtype=_KEY), self.keys)
+        return ~inside if self.is_inverted else inside
 
     def listed(self, all_keys: Callable[[], set[bytes]]) -> list[bytes]:
         """Every key in it, in order.
