@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
+from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.store import BankStore
 
 from memory3.errors import InvalidArgumentError, QuotaExceededError, StorageFullError
@@ -147,3 +149,29 @@ def test_a_memory_above_the_quota_is_not_kept(tmp_path: Path) -> None:
         store.put_memories({item.reference.key: bytes(2000)})
     assert store.with_memory([item.reference.key]) == set()
     store.close()
+
+
+@pytest.mark.parametrize("index", ["exact", "hnsw:delta=16"])
+def test_the_index_follows_in_the_order_of_commits(tmp_path: Path, index: str) -> None:
+    """Eight threads add and delete the same references; in the end index and store agree."""
+    bank = LiveBank(new_store(tmp_path / "bank", index=index), tmp_path / "bank")
+    items = [item_of(f"text {n}") for n in range(12)]
+
+    def work(seed: int) -> None:
+        random = Random(seed)
+        for _ in range(30):
+            item = random.choice(items)
+            if random.random() < 0.5:
+                bank.put([item], overwrite=random.random() < 0.3)
+                continue
+            bank.delete([item.reference.key])
+
+    threads = [threading.Thread(target=work, args=[seed]) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert bank.verify().problems == []
+    (hits,) = bank.search(items[0].vector[None], 50)[1]
+    assert {hit.key for hit in hits} == bank.store.vector_keys()
+    bank.close()

@@ -145,6 +145,7 @@ def test_a_filtered_search_finds_the_nearest_of_those_that_pass(
 ) -> None:
     """The same hits and scores as an exact look, also where what passes is far from the query."""
     monkeypatch.setattr(selective, "EXACT_REFERENCES", limit)
+    monkeypatch.setattr(selective, "MANY_REFERENCES", limit)
     rng = np.random.default_rng(1)
     vectors = rng.normal(size=(600, DIMENSIONS)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -8,8 +8,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from memory3.errors import InvalidArgumentError, NotFoundError, QuotaExceededError
-from memory3.v1 import bank_admin_pb2, retriever_pb2
-from tests.unit.retriever.calls import BANK, add_documents, add_references, refused
+from memory3.v1 import bank_admin_pb2, memory_pb2, retriever_pb2
+from tests.unit.retriever.calls import (
+    BANK,
+    add_documents,
+    add_references,
+    refused,
+    retrieve,
+    text_query,
+)
 from tests.unit.retriever.conftest import RunningRetriever
 from tests.unit.retriever.encoder_double import EncoderDouble
 
@@ -93,6 +100,8 @@ def test_a_quota_is_kept_and_can_be_raised(
     encoded = encoder.calls["Encode"]
     assert isinstance(refused(lambda: add_lazily(retriever, "Dan runs.")), QuotaExceededError)
     assert encoder.calls["Encode"] == encoded
+    # What is there already needs no room.
+    add_references(retriever, "Ben rows.")
     assert described(retriever).statistics.num_references == 3
 
 
@@ -101,6 +110,20 @@ def add_lazily(retriever: RunningRetriever, *texts: str) -> Any:
     documents = [retriever_pb2.Document(text=text) for text in texts]
     request = retriever_pb2.AddDocumentsRequest(bank=BANK, documents=documents)
     return retriever.stub.AddDocuments(iter([request]))
+
+
+def test_a_late_memory_above_the_quota_is_left_out(
+    retriever: RunningRetriever, encoder: EncoderDouble
+) -> None:
+    """A lazy bank that is full still finds; with a larger quota the memory is written."""
+    retriever.create(write_policy="WRITE_POLICY_LAZY", quota_bytes=3000)
+    (added,) = add_references(retriever, "Ada sails.")
+    encoder.payload_bytes = 8192
+    left_out = retrieve(retriever, text_query("Ada"))
+    assert left_out.statuses == {added.id: memory_pb2.MEMORY_STATUS_LEFT_OUT}
+    assert described(retriever).statistics.num_memories == 0
+    update(retriever, ["quota_bytes"], quota_bytes=100_000)
+    assert retrieve(retriever, text_query("Ada")).envelopes.keys() == {added.id}
 
 
 def test_documents_within_the_quota_are_added(retriever: RunningRetriever) -> None:

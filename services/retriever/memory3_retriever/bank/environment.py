@@ -248,6 +248,8 @@ class Environment:
         while True:
             try:
                 with self._gate.shared(), typed_faults(self.resource):
+                    if self._syncer is not None and not self._syncer.is_holding:
+                        self._syncer.sync()
                     self._run(group)
                     self._fill_up()
                     if self._syncer is not None:

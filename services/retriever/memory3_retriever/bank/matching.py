@@ -6,7 +6,7 @@ of them are read in the time that ten thousand records are. It must not know ind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -59,9 +59,12 @@ class Matches:
         return self.num_references - len(self.keys) if self.is_inverted else len(self.keys)
 
     def __contains__(self, key: bytes) -> bool:
-        place = int(np.searchsorted(self.keys, np.bytes_(key)))
-        found = place < len(self.keys) and _whole(self.keys[place]) == key
-        return found is not self.is_inverted
+        return bool(self.has([key])[0])
+
+    def has(self, keys: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+        """For each of the keys, whether it is in it."""
+        inside = _is_in(np.array(keys, dtype=_KEY), self.keys)
+        return ~inside if self.is_inverted else inside
 
     def listed(self, all_keys: Callable[[], set[bytes]]) -> list[bytes]:
         """Every key in it, in order.

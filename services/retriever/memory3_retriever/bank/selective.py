@@ -13,6 +13,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import numpy as np
+
 from memory3_retriever.bank.filters import Filter
 from memory3_retriever.bank.matching import Matches
 from memory3_retriever.bank.records import Vectors
@@ -22,6 +24,8 @@ from memory3_retriever.indexes.exact import ExactIndex
 
 # So many are compared one by one without asking the index.
 EXACT_REFERENCES = 4096
+# Before so many are, the index is asked once more, for all that it gives in that time.
+MANY_REFERENCES = 16_384
 # More hits than this take an index longer than comparing does.
 _MAX_ASKED = 4096
 # The index is asked for so many times what would do if hits were spread evenly.
@@ -84,10 +88,12 @@ class SelectiveSearch:
         if num_matching <= EXACT_REFERENCES or asked > _MAX_ASKED:
             return self._compare(queries, k, selection)
         hits = self._ask(queries, k, selection.matches, asked)
-        short = [row for row, found in enumerate(hits) if len(found) < min(k, num_matching)]
-        if short:
-            for row, found in zip(short, self._compare(queries[short], k, selection), strict=True):
-                hits[row] = found
+        wanted = min(k, num_matching)
+        if num_matching > MANY_REFERENCES and (short := _short(hits, wanted)):
+            again = self._ask(queries[short], k, selection.matches, _MAX_ASKED)
+            hits = _with(hits, short, again)
+        if short := _short(hits, wanted):
+            hits = _with(hits, short, self._compare(queries[short], k, selection))
         return hits
 
     def _ask(
@@ -119,7 +125,8 @@ class SelectiveSearch:
 
     def _accepted(self, found: Sequence[Hit], k: int, matches: Matches | None) -> list[Hit]:
         if matches is not None:
-            found = [hit for hit in found if hit.key in matches][: 2 * k]
+            passes = matches.has([hit.key for hit in found])
+            found = [found[place] for place in np.flatnonzero(passes)[: 2 * k]]
         live = self._store.existing(hit.key for hit in found)
         return [hit for hit in found if hit.key in live][:k]
 
@@ -166,3 +173,16 @@ class SelectiveSearch:
                 or sum(each.num_bytes for each in self._kept.values()) > _KEPT_BYTES
             ):
                 self._kept.popitem(last=False)
+
+
+def _short(hits: Sequence[Sequence[Hit]], wanted: int) -> list[int]:
+    """The places of queries with fewer hits than there are to be had."""
+    return [place for place, found in enumerate(hits) if len(found) < wanted]
+
+
+def _with(
+    hits: Sequence[list[Hit]], places: Sequence[int], others: Sequence[list[Hit]]
+) -> list[list[Hit]]:
+    """The hits, with others in these places."""
+    found = dict(zip(places, others, strict=True))
+    return [found.get(place, before) for place, before in enumerate(hits)]

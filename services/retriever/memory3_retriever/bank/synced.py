@@ -135,6 +135,11 @@ class Syncer:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bank-sync", daemon=True)
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether the last synced state is held open, without which nothing may be committed."""
+        return self._held is not None
+
     def start(self) -> None:
         """Sync in the background from now on."""
         self._thread.start()

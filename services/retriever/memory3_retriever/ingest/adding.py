@@ -83,7 +83,7 @@ class Adder:
         refusing = duplicates == "fail"
         there = bank.store.existing(each.key for each in given) if refusing else set()
         todo = [each for each in given if each.key not in there]
-        new, failures = self._encode(bank, todo, limit, duplicates)
+        new, failures = self._encode(bank, todo, limit, duplicates, grows=duplicates != "overwrite")
         while True:
             left = [item for item in new if item.reference.key not in there]
             try:
@@ -151,7 +151,8 @@ class Adder:
                 there = bank.store.existing(each.key for each in _all_of(batch, group))
                 refused = refused_documents(batch, group, there)
             todo = _all_of(batch, [place for place in group if place not in refused])
-            new, failures = self._encode(bank, todo, limit, duplicates)
+            grows = duplicates != "overwrite" and not replace
+            new, failures = self._encode(bank, todo, limit, duplicates, grows=grows)
             whole = batch.without(group, failures, refused)
             while True:
                 ttl_by_key = {
@@ -237,7 +238,6 @@ class Adder:
         ]
 
     def _require_ready(self, bank: LiveBank, limit: Limit) -> None:
-        bank.require_room()
         bank.require_checkpoint(self._digest)
         bank.require_embedder(self._encoder.info(limit).embedder)
 
@@ -247,6 +247,8 @@ class Adder:
         references: Sequence[Reference],
         limit: Limit,
         duplicates: DuplicatePolicy,
+        *,
+        grows: bool,
     ) -> tuple[list[NewReference], dict[bytes, Memory3Error]]:
         """What has to be stored, and why some of it cannot be."""
         # Of those that are alike, the first stays; or the last is what the others become.
@@ -258,6 +260,8 @@ class Adder:
             there = bank.store.existing(unique)
             there &= bank.store.with_memory(there) if eager else there
         todo = [reference for key, reference in unique.items() if key not in there]
+        if todo and grows:
+            bank.require_room()
         if not eager:
             vectors = self._encoder.embed([r.search_text for r in todo], "reference", limit)
             pairs = zip(todo, vectors, strict=True)
