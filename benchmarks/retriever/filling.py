@@ -17,7 +17,15 @@ from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference
 from memory3_retriever.bank.store import BankStore
 
-from benchmarks.retriever.data import DIMENSIONS, Vectors, blocks, envelope_of, queries, text_of
+from benchmarks.retriever.data import (
+    DIMENSIONS,
+    Vectors,
+    blocks,
+    envelope_of,
+    is_stored,
+    queries,
+    text_of,
+)
 
 BANK = "bench"
 EMBEDDER = EmbedderIdentity("benchmark", "b" * 64, DIMENSIONS)
@@ -48,10 +56,10 @@ def write_bank(
                 numbers[start : start + _CHUNK], vectors[start : start + _CHUNK], strict=True
             ):
                 reference = Reference(text_of(number), source=f"{number // 100}.md", num_tokens=80)
-                is_stored = number % 1000 < 1000 * stored_share
-                envelope = envelope_of(number, digest) if is_stored else None
+                kept = stored_share >= 1 or is_stored(number, stored_share)
+                envelope = envelope_of(number, digest) if kept else None
                 new.append(NewReference(reference, vector, envelope))
-                num_stored += is_stored
+                num_stored += kept
                 payload += len(reference.text) + vector.nbytes + len(envelope or b"")
             store.put(new)
         told(f"{numbers.stop:,} of {count:,} references written")
