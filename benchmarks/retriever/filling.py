@@ -16,6 +16,7 @@ from memory3_retriever.bank.ledger import NewReference
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.records import BankInfo, EmbedderIdentity, Reference
 from memory3_retriever.bank.store import BankStore
+from memory3_retriever.indexes import layered
 
 from benchmarks.retriever.data import (
     DIMENSIONS,
@@ -76,14 +77,17 @@ def write_bank(
 
 def build_index(folder: Path) -> tuple[dict[str, Any], LiveBank]:
     """Open the bank as the retriever does and wait for its index."""
-    started = time.perf_counter()
+    # Nobody searches meanwhile, so building has no reason to give way to other processes.
+    layered._BACKGROUND_NICENESS = 0
+    started, worked = time.perf_counter(), time.process_time()
     bank = LiveBank(BankStore(folder, BANK, map_bytes=1 << 30, max_map_bytes=1 << 40), folder)
     bank._index.settle()
-    seconds = time.perf_counter() - started
+    seconds, work = time.perf_counter() - started, time.process_time() - worked
     bank.settle()
     report = bank.index_report()
     figures = {
         "build_seconds": seconds,
+        "build_processor_seconds": work,
         "index_memory_bytes": report.state.memory_bytes,
         "num_in_base": report.state.num_vectors,
         "num_in_delta": report.state.num_delta,
