@@ -6,6 +6,7 @@ test of recall: nothing in it is near anything.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -44,10 +45,17 @@ def blocks(count: int) -> Iterator[tuple[range, Vectors]]:
         yield numbers, vectors_of(np.arange(numbers.start, numbers.stop))
 
 
-def queries(count: int, seed: int = 0) -> Vectors:
-    """Unit vectors near the same centres that no reference has."""
+def is_stored(number: int, share: float) -> bool:
+    """Whether the memory of a reference is among the share that is stored: whole clusters are."""
+    centre = int(np.random.default_rng((2, number)).integers(NUM_CENTRES))
+    return centre < share * NUM_CENTRES
+
+
+def queries(count: int, seed: int = 0, share: float = 1.0) -> Vectors:
+    """Unit vectors that no reference has, near the centres whose memories are stored."""
     first = (1 << 40) + seed * (1 << 20)
-    return vectors_of(np.arange(first, first + count))
+    fitting = (n for n in itertools.count(first) if share >= 1 or is_stored(n, share))
+    return vectors_of(np.array(list(itertools.islice(fitting, count)), dtype=np.int64))
 
 
 def text_of(number: int) -> str:

@@ -29,8 +29,9 @@ _MAX_MASKED = 1000
 # Delta and masked vectors may grow to this share of the base, so that building stays rare as a bank
 # grows.
 _CHANGED_SHARE = 0.02
-# Building gives way to searching where both want the same processor.
-_BACKGROUND_NICENESS = 10
+# Building gives way to searching where both want the same processor, and still gets a third of what
+# its neighbours get: a base that is never built makes every search slower.
+_BACKGROUND_NICENESS = 5
 
 Mask = npt.NDArray[np.bool_]
 Stop = Callable[[], bool]
