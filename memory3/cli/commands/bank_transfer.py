@@ -1,4 +1,4 @@
-"""``memory3 bank export`` and ``import``: references as lines of JSON, without vectors and memories.
+"""``memory3 bank export`` and ``import``: references as lines of JSON, without their memories.
 
 For another checkpoint, another program or a look; a snapshot is the faster copy for the same one.
 """

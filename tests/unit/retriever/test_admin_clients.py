@@ -18,6 +18,7 @@ import memory3
 from memory3.cli.app import root
 from memory3.errors import AlreadyExistsError, CorruptDataError, InvalidArgumentError, NotFoundError
 from memory3.sdk.operations import receipt_sha256
+from memory3.sdk.references import Document, Reference
 from tests.unit.retriever.banks import DIGEST
 from tests.unit.retriever.calls import BANK, add_references, search
 from tests.unit.retriever.conftest import RunningRetriever
@@ -136,17 +137,15 @@ def test_export_and_import_keep_ids(
     with memory3.Client(retriever=retriever.address) as client:
         client.create_bank("docs")
         client.create_bank("copy")
-        client.add("docs", memory3.Document("# Head\n\nBody — “ü”.\n\nMore.", source="a.md"))
-        client.add_references(
-            "docs", [memory3.Reference("lone", metadata={"k": "v\n"}, expire_time=later)]
-        )
+        client.add("docs", Document("# Head\n\nBody — “ü”.\n\nMore.", source="a.md"))
+        client.add_references("docs", [Reference("lone", metadata={"k": "v\n"}, expire_time=later)])
         file = str(tmp_path / f"docs.{ending}")
         run(retriever, "export", "docs", file)
         run(retriever, "import", "copy", file)
         again = json.loads(run(retriever, "import", "copy", file, "-o", "json"))
         assert again["added"] == 0
 
-        def content(bank: str) -> list[memory3.Reference]:
+        def content(bank: str) -> list[Reference]:
             found = client.list_references(bank)
             return [dataclasses.replace(each, create_time=None) for each in found]
 
