@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memory3.cli.commands import bank_alias, bank_snapshots, bank_upkeep
+from memory3.cli.commands import bank_alias, bank_snapshots, bank_transfer, bank_upkeep
 from memory3.cli.examples import examples
 from memory3.cli.options import Output, OutputOption, RetrieverOption, TimeoutOption
 
@@ -339,3 +339,11 @@ app.command(epilog=examples("memory3 bank erase docs --source hr/ --receipt rece
     bank_upkeep.erase
 )
 app.command(epilog=examples("memory3 bank receipt receipt.json"))(bank_upkeep.receipt)
+app.command(
+    epilog=examples(
+        "memory3 bank export docs > docs.jsonl", "memory3 bank export docs docs.jsonl.zst"
+    )
+)(bank_transfer.export)
+app.command("import", epilog=examples("memory3 bank import docs docs.jsonl.zst"))(
+    bank_transfer.import_
+)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import memory3
 from memory3.cli.app import root
 from memory3.errors import AlreadyExistsError, CorruptDataError, InvalidArgumentError, NotFoundError
 from memory3.sdk.operations import receipt_sha256
+from memory3.sdk.references import Document, Reference
 from tests.unit.retriever.banks import DIGEST
 from tests.unit.retriever.calls import BANK, add_references, search
 from tests.unit.retriever.conftest import RunningRetriever
@@ -123,3 +126,28 @@ def test_a_retriever_keeps_its_snapshots_where_it_is_told(
     assert (tmp_path / "elsewhere" / "first" / "data.mdb").exists()
     with pytest.raises(InvalidArgumentError):
         open_snapshots("ftp://host/folder")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.zst"])
+def test_export_and_import_keep_ids(
+    retriever: RunningRetriever, tmp_path: Path, ending: str
+) -> None:
+    """Every reference comes back with its id, metadata and expiry; a second import adds nothing."""
+    later = datetime(2099, 1, 1, tzinfo=UTC)
+    with memory3.Client(retriever=retriever.address) as client:
+        client.create_bank("docs")
+        client.create_bank("copy")
+        client.add("docs", Document("# Head\n\nBody — “ü”.\n\nMore.", source="a.md"))
+        client.add_references("docs", [Reference("lone", metadata={"k": "v\n"}, expire_time=later)])
+        file = str(tmp_path / f"docs.{ending}")
+        run(retriever, "export", "docs", file)
+        run(retriever, "import", "copy", file)
+        again = json.loads(run(retriever, "import", "copy", file, "-o", "json"))
+        assert again["added"] == 0
+
+        def content(bank: str) -> list[Reference]:
+            found = client.list_references(bank)
+            return [dataclasses.replace(each, create_time=None) for each in found]
+
+        assert content("copy") == content("docs")
+        assert len(content("docs")) >= 2
