@@ -12,6 +12,7 @@ from memory3.v1 import retriever_pb2
 from memory3_retriever import convert
 from memory3_retriever import validation as check
 from memory3_retriever.bank.names import reference_key
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.limits import CallLimit
 from memory3_retriever.servicer_base import ServicerBase
 
@@ -33,6 +34,7 @@ class ReferenceMethods(ServicerBase):
             bank = self._bank(name, "bank")
             documents = convert.new_documents(request.documents)
             outcomes = adder.add_documents(bank, documents, limit, replace=request.replace)
+            failpoint("acknowledging")
             sources = [document.source for document in request.documents]
             pairs = zip(outcomes, sources, strict=True)
             yield retriever_pb2.AddDocumentsResponse(
@@ -51,6 +53,7 @@ class ReferenceMethods(ServicerBase):
             bank = self._bank(name, "bank")
             references = convert.new_references(request.references, loaded.splitter)
             outcomes = loaded.adder.add_references(bank, references, limit)
+            failpoint("acknowledging")
             yield retriever_pb2.AddReferencesResponse(
                 results=[convert.reference_result(outcome) for outcome in outcomes]
             )

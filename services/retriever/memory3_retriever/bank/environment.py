@@ -17,6 +17,7 @@ import lmdb
 from memory3.errors import CorruptDataError
 from memory3_retriever.bank.faults import storage_full, typed_faults
 from memory3_retriever.bank.gate import Gate
+from memory3_retriever.failpoints import failpoint
 
 DATA_FILE = "data.mdb"
 
@@ -109,6 +110,7 @@ class Environment:
         """Write a compacted, consistent copy into an empty folder while others read and write."""
         with self._gate.shared(), typed_faults(self.resource):
             self._lmdb.copy(os.fspath(path), compact=True)
+            failpoint("snapshot.copied")
 
     def disk_bytes(self) -> int:
         """The room that the data file takes on the disk."""
@@ -125,7 +127,9 @@ class Environment:
         txn = self._lmdb.begin(write=True)
         try:
             result = change(txn)
+            failpoint("bank.before-commit")
             txn.commit()
+            failpoint("bank.after-commit")
         except BaseException as error:
             txn.abort()
             # LMDB tells of a write that was cut short as of any other failure of the disk.
@@ -153,7 +157,9 @@ class Environment:
             if larger <= size:
                 raise storage_full(self.resource, f"it may take {self._max_map_bytes} bytes")
             with typed_faults(self.resource):
+                failpoint("bank.before-growing")
                 self._lmdb.set_mapsize(larger)
+                failpoint("bank.after-growing")
 
     def _fill_up(self) -> None:
         """LMDB does not write a page that a transaction both took and gave back.

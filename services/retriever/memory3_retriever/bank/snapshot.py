@@ -21,6 +21,7 @@ from memory3.errors import (
 from memory3_retriever.bank.environment import DATA_FILE
 from memory3_retriever.bank.faults import typed_faults
 from memory3_retriever.bank.store import BankStore
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.files import copy_hashed, publish, sha256_of, temporary_folder
 
 MANIFEST_FILE = "manifest.json"
@@ -135,6 +136,7 @@ def restore_snapshot(
             sha256, size = copy_hashed(folder / snapshot_id / DATA_FILE, work / DATA_FILE)
         except FileNotFoundError as error:
             raise _damaged(snapshot_id, "its data file is missing") from error
+        failpoint("restore.copied")
         if (sha256, size) != (manifest.sha256, manifest.size_bytes):
             raise _damaged(snapshot_id, "its data file does not have the manifest's hash")
         _rename_inside(work, target.name, manifest, checkpoint_digest, max_bank_bytes)

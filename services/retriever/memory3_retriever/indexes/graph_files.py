@@ -16,6 +16,7 @@ import hnswlib
 from crc32c import crc32c
 
 from memory3.rpc.logging import get_logger
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.files import publish, sha256_of, sweep, temporary_folder
 from memory3_retriever.indexes.graph import METRIC, Graph, GraphParameters, save_native
 
@@ -43,6 +44,7 @@ def save_graph(folder: Path, graph: Graph, parameters: GraphParameters, revision
     number = older[-1] + 1 if older else 1
     with temporary_folder(folder) as work:
         save_native(graph.native, work / _GRAPH)
+        failpoint("index.written")
         (work / _KEYS).write_bytes(b"".join(graph.keys))
         manifest: dict[str, Any] = {
             "format": _FORMAT,
