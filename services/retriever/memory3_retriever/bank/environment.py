@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import lmdb
 
-from memory3.errors import CorruptDataError
+from memory3.errors import CorruptDataError, Memory3Error
 from memory3_retriever.bank.faults import storage_full, typed_faults
 from memory3_retriever.bank.gate import Gate
+from memory3_retriever.bank.pages import DamagedPagesError, check_pages
 from memory3_retriever.failpoints import failpoint
 
 DATA_FILE = "data.mdb"
@@ -63,19 +64,10 @@ class Environment:
         self._gate = Gate(resource)
         self._write_lock = threading.Lock()
         used = (path / DATA_FILE).stat().st_size if (path / DATA_FILE).exists() else 0
+        self._declared = tuple(databases)
+        self.databases: dict[bytes, Any] = {}
         with typed_faults(resource):
-            self._lmdb = lmdb.open(
-                os.fspath(path),
-                map_size=_whole_pages(max(min(map_bytes, max_map_bytes), used * 2)),
-                max_dbs=len(databases),
-                max_readers=_MAX_READERS,
-                # Reads are of single values all over the file.
-                readahead=False,
-            )
-            self._check_length()
-            self.databases = {
-                name: self._lmdb.open_db(name, **options) for name, options in databases
-            }
+            self._open(_whole_pages(max(min(map_bytes, max_map_bytes), used * 2)))
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -105,6 +97,10 @@ class Environment:
                         return result
                 except lmdb.MapFullError:
                     self._grow()
+                except Memory3Error as error:
+                    if isinstance(error.__cause__, lmdb.Error):
+                        self._recover()
+                    raise
 
     def copy(self, path: Path) -> None:
         """Write a compacted, consistent copy into an empty folder while others read and write."""
@@ -122,6 +118,41 @@ class Environment:
         """Close for good, after the last transaction."""
         with self._gate.alone(close=True):
             self._lmdb.close()
+
+    def _open(self, map_bytes: int) -> None:
+        if (self.path / DATA_FILE).exists() and (self.path / DATA_FILE).stat().st_size:
+            try:
+                check_pages(self.path / DATA_FILE)
+            except DamagedPagesError as error:
+                raise self._damaged(str(error)) from error
+        self._lmdb = lmdb.open(
+            os.fspath(self.path),
+            map_size=map_bytes,
+            max_dbs=len(self._declared),
+            max_readers=_MAX_READERS,
+            # Reads are of single values all over the file.
+            readahead=False,
+        )
+        self._check_length()
+        opened = {name: self._lmdb.open_db(name, **options) for name, options in self._declared}
+        self.databases.update(opened)
+
+    def _recover(self) -> None:
+        """Open the files again where LMDB gave them up.
+
+        A header that could not be written makes LMDB refuse every later write, though the disk may
+        be well again.
+        """
+        try:
+            with self._gate.shared():
+                self._lmdb.begin(write=True).abort()
+        except lmdb.PanicError:
+            with self._gate.alone(), typed_faults(self.resource):
+                size = self._lmdb.info()["map_size"]
+                self._lmdb.close()
+                self._open(size)
+        except lmdb.Error:
+            pass  # the next write tells of it
 
     def _commit(self, change: Callable[[Transaction], T]) -> T:
         txn = self._lmdb.begin(write=True)
@@ -179,12 +210,15 @@ class Environment:
         """A map that reaches past the end of its file would kill the process at the first read."""
         if (self.path / DATA_FILE).stat().st_size < self._needed_bytes():
             self._lmdb.close()
-            raise CorruptDataError(
-                f"the data file of {self.resource} is cut short",
-                field="bank",
-                remedy="restore the bank from a snapshot",
-                metadata={"resource": self.resource},
-            )
+            raise self._damaged("it is cut short")
+
+    def _damaged(self, why: str) -> CorruptDataError:
+        return CorruptDataError(
+            f"the data file of {self.resource} is damaged: {why}",
+            field="bank",
+            remedy="restore the bank from a snapshot",
+            metadata={"resource": self.resource},
+        )
 
 
 def _whole_pages(size: int) -> int:

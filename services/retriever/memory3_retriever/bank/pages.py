@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MAGIC = 0xBEEFC0DE
-_BRANCH, _LEAF, _LONG, _META, _LEAF2, _SUBPAGE = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
+_BRANCH, _LEAF, _LONG, _META, _DIRTY, _LEAF2, _SUBPAGE = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40
 _IN_LONG, _IN_TREE, _DUPLICATES = 0x01, 0x02, 0x04
 _NO_PAGE = (1 << 64) - 1
 _HEADER = 16
@@ -204,7 +204,8 @@ class _Check:
         elif kind == _DUPLICATES:
             _require(len(data) >= _HEADER, "a list of equal keys is cut short")
             _, pad, flags, lower, _ = _PAGE.unpack_from(data)
-            _require(flags == _LEAF | _LEAF2 | _SUBPAGE, "a list of equal keys is none")
+            kinds = _LEAF | _LEAF2 | _SUBPAGE
+            _require(flags & ~_DIRTY == kinds, "a list of equal keys is none")
             values = _fixed(data, pad, lower, pad)
             _in_order(values, b"", None, 0)
             found.num_entries += len(values)

@@ -11,6 +11,9 @@ import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from crc32c import crc32c
 
 from memory3.errors import (
     AlreadyExistsError,
@@ -66,6 +69,7 @@ def write_snapshot(store: BankStore, folder: Path, snapshot_id: str) -> Snapshot
             name, store.info.name, revision, sha256, size, store.info.checkpoint_digest
         )
         manifest = {"format": _FORMAT, **dataclasses.asdict(snapshot)}
+        manifest["crc32c"] = _checksum(manifest)
         (work / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
         try:
             publish(work, folder / name)
@@ -92,6 +96,9 @@ def read_manifest(folder: Path, snapshot_id: str) -> Snapshot:
         )
     try:
         manifest = json.loads((path / MANIFEST_FILE).read_text())
+        # Snapshots from before have none.
+        if "crc32c" in manifest and manifest.pop("crc32c") != _checksum(manifest):
+            raise ValueError("its checksum is wrong")
         if manifest.pop("format") != _FORMAT:
             raise ValueError("another format")
         snapshot = Snapshot(**manifest)
@@ -149,6 +156,10 @@ def restore_snapshot(
                 remedy="restore under another name, or delete that bank first",
                 metadata={"resource": target.name},
             ) from error
+
+
+def _checksum(manifest: dict[str, Any]) -> int:
+    return int(crc32c(json.dumps(manifest, sort_keys=True).encode()))
 
 
 def _rename_inside(

@@ -39,6 +39,7 @@ from memory3_retriever.bank.records import (
     vector_from_bytes,
 )
 from memory3_retriever.bank.sources import ORDERED_KEY, SOURCES, SourceNames
+from memory3_retriever.bank.whole import require_whole
 
 _DATABASES: tuple[tuple[bytes, dict[str, Any]], ...] = (
     (META, {}),
@@ -94,6 +95,8 @@ class BankStore:
                 self._describe(info)
             self.info = self._read_info()
             self._put_sources_in_order()
+            with self.environment.read() as txn:
+                require_whole(txn, self._db, self.environment.resource)
         except BaseException:
             self.environment.close()
             raise
