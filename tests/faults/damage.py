@@ -44,7 +44,9 @@ def make(folder: Path) -> None:
 
 def harm(folder: Path, rng: Random) -> str:
     """Flip a bit of one of the files, or cut one short; says which."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in ("lock", "lock.mdb"))
+    paths = sorted(
+        p for p in folder.rglob("*") if p.is_file() and p.name not in ("lock", "lock.mdb")
+    )
     weights = [4 if path.parent.name == "docs" else 1 for path in paths]
     (path,) = rng.choices(paths, weights)
     size = path.stat().st_size
@@ -80,7 +82,9 @@ def ask(folder: Path) -> Any:
 def _answers(catalog: Catalog, name: str) -> Any:
     bank = catalog.get(name)
     statistics, references = bank.store.statistics(), bank.store.page(b"", 1000)
-    sources = {s: [r.id for r in bank.store.page(b"", 1000, s)] for s in bank.store.sources("", "", 99)}
+    sources = {
+        s: [r.id for r in bank.store.page(b"", 1000, s)] for s in bank.store.sources("", "", 99)
+    }
     keys = [reference.key for reference in references]
     hits = bank.search(_QUERIES, 5)[1]
     memories: dict[bytes, bytes] = {}

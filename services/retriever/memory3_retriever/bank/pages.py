@@ -84,7 +84,7 @@ class _Check:
         ids = (first[3], second[3])
         # Each change writes the header that the one before did not, so they are one apart.
         _require(
-            abs(ids[0] - ids[1]) == 1 and ids[0] % 2 == 0 or ids == (0, 0),
+            (abs(ids[0] - ids[1]) == 1 and ids[0] % 2 == 0) or ids == (0, 0),
             "its headers do not follow one another",
         )
         self._free, self._main, last_page, _ = first if ids[0] > ids[1] else second
@@ -122,7 +122,7 @@ class _Check:
         return _Tree.of(free), _Tree.of(main), last, txn
 
     def _take(self, first: int, count: int = 1) -> None:
-        _require(2 <= first and first + count <= self._num_pages, "a page lies outside of the file")
+        _require(first >= 2 and first + count <= self._num_pages, "a page lies outside of the file")
         _require(not any(self._used[first : first + count]), "a page is used twice")
         self._used[first : first + count] = b"\1" * count
 
@@ -253,7 +253,10 @@ def _fixed(page: bytes, pad: int, lower: int, expected: int) -> list[bytes]:
     """The keys of a page of keys of one size."""
     count = (lower - _HEADER) // 2
     _require(
-        pad == expected > 0 and lower % 2 == 0 and count >= 1 and _HEADER + count * pad <= len(page),
+        pad == expected > 0
+        and lower % 2 == 0
+        and count >= 1
+        and _HEADER + count * pad <= len(page),
         "a page of equal keys has other bounds",
     )
     return [page[_HEADER + i * pad : _HEADER + (i + 1) * pad] for i in range(count)]
