@@ -31,7 +31,9 @@ def make(folder: Path) -> None:
     )
     for start in range(0, 260, 20):
         bank.put([
-            item_of(f"text number {n} of source {n % 5}" + " x" * (n % 7) * 90, f"s{n % 5}/{n % 40}")
+            item_of(
+                f"text number {n} of source {n % 5}" + " x" * (n % 7) * 90, f"s{n % 5}/{n % 40}"
+            )
             for n in range(start, start + 20)
         ])  # fmt: skip
     doomed = sorted(bank.store.vector_keys())[::9]

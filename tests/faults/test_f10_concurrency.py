@@ -1,4 +1,4 @@
-"""F10: adding, deleting, searching and snapshots at once: no error, and everybody reads their own."""
+"""F10: adding, deleting, searching and snapshots at once: no error, and all read their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""F1: SIGKILL anywhere on the write path loses nothing acknowledged and leaves nothing by halves."""
+"""F1: SIGKILL on the write path loses nothing acknowledged and leaves nothing by halves."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def test_a_kill_loses_nothing_acknowledged(tmp_path: Path, campaign: Campaign) -
         try:
             _work(retriever, rng, told, seed)
         except grpc.RpcError as error:
-            assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), error
+            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                raise
         else:
             # The graph is built in the background and may be reached a little later.
             assert place.startswith("index."), f"{place}:{count} was never reached"

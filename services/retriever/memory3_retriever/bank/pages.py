@@ -14,6 +14,7 @@ import mmap
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 _MAGIC = 0xBEEFC0DE
@@ -268,6 +269,6 @@ def _in_order(keys: list[bytes], low: bytes, high: bytes | None, flags: int) -> 
         low, high = low[::-1], None if high is None else high[::-1]
     _require(
         keys[0] >= low and (high is None or keys[-1] < high)
-        and all(a < b for a, b in zip(keys, keys[1:], strict=False)),
+        and all(a < b for a, b in pairwise(keys)),
         "keys are out of order",
     )  # fmt: skip
