@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from memory3_retriever.failpoints import failpoint
+
 TEMPORARY_PREFIX = ".tmp-"
 
 _BLOCK_BYTES = 1 << 20
@@ -49,12 +51,15 @@ def publish(folder: Path, final: Path) -> None:
         FileExistsError: The name is taken.
         OSError: The disk failed.
     """
+    failpoint(f"{final.parent.name}.before-sync")
     for path in folder.rglob("*"):
         sync(path)
     sync(folder)
     if final.exists() or final.is_symlink():
         raise FileExistsError(final)
+    failpoint(f"{final.parent.name}.before-rename")
     os.rename(folder, final)
+    failpoint(f"{final.parent.name}.after-rename")
     sync(final.parent)
 
 

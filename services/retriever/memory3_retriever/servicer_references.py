@@ -12,6 +12,7 @@ from memory3.v1 import retriever_pb2
 from memory3_retriever import convert, convert_options
 from memory3_retriever import validation as check
 from memory3_retriever.bank.names import reference_key
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.limits import CallLimit
 from memory3_retriever.servicer_base import ServicerBase
 
@@ -37,6 +38,7 @@ class ReferenceMethods(ServicerBase):
             outcomes = self._model(bank).adder.add_documents(
                 bank, documents, limit, replace=replace, duplicates=policy
             )
+            failpoint("acknowledging")
             sources = [document.source for document in request.documents]
             pairs = zip(outcomes, sources, strict=True)
             yield retriever_pb2.AddDocumentsResponse(
@@ -57,6 +59,7 @@ class ReferenceMethods(ServicerBase):
             model = self._model(bank)
             references = convert.new_references(request.references, model.splitter)
             outcomes = model.adder.add_references(bank, references, limit, duplicates=policy)
+            failpoint("acknowledging")
             yield retriever_pb2.AddReferencesResponse(
                 results=[convert.reference_result(outcome) for outcome in outcomes]
             )

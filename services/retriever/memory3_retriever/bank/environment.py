@@ -14,14 +14,16 @@ from typing import Any, TypeVar
 
 import lmdb
 
-from memory3.errors import CorruptDataError
+from memory3.errors import CorruptDataError, Memory3Error
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.commits import CommitQueue, Waiting
 from memory3_retriever.bank.faults import storage_full, typed_faults
 from memory3_retriever.bank.gate import Gate
+from memory3_retriever.bank.pages import DamagedPagesError, check_pages
 from memory3_retriever.bank.records import Durability
 from memory3_retriever.bank.rewriting import copy_records
 from memory3_retriever.bank.synced import SYNCED_FILE, Syncer, forget_synced, go_back
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.files import sync, temporary_folder
 
 DATA_FILE = "data.mdb"
@@ -81,6 +83,7 @@ class Environment:
         with typed_faults(resource):
             if go_back(path, path / DATA_FILE, resource):
                 _log.warning("a bank went back to its last synced state", bank=resource)
+            self._check_pages()
             self._open(max(min(map_bytes, max_map_bytes), used * 2), sync=True)
             # Nothing holds what was kept by another process, so it must not be needed any more.
             if (path / SYNCED_FILE).exists():
@@ -132,6 +135,7 @@ class Environment:
         """
         with typed_faults(self.resource):
             self._copy_records(path)
+            failpoint("snapshot.copied")
 
     def rewrite(self) -> None:
         """Put in place of the file one with the same records and nothing else, while others read.
@@ -218,6 +222,14 @@ class Environment:
         with self._gate.alone(close=True), typed_faults(self.resource):
             self._close()
 
+    def _check_pages(self) -> None:
+        """Damage that LMDB would follow out of the file is found before LMDB has it."""
+        if (self.path / DATA_FILE).exists() and (self.path / DATA_FILE).stat().st_size:
+            try:
+                check_pages(self.path / DATA_FILE)
+            except DamagedPagesError as error:
+                raise self._damaged(str(error)) from error
+
     def _open(self, map_bytes: int, *, sync: bool) -> None:
         self._lmdb = lmdb.open(
             os.fspath(self.path),
@@ -257,13 +269,41 @@ class Environment:
                     return
             except lmdb.MapFullError:
                 self._grow()
+            except Memory3Error as error:
+                if isinstance(error.__cause__, lmdb.Error):
+                    self._recover()
+                raise
+
+    def _recover(self) -> None:
+        """Open the files again where LMDB gave them up.
+
+        A header that could not be written makes LMDB refuse every later write, though the disk may
+        be well again.
+        """
+        try:
+            with self._gate.shared():
+                self._lmdb.begin(write=True).abort()
+        except lmdb.PanicError:
+            with self._gate.alone(), typed_faults(self.resource):
+                size, is_async = self._lmdb.info()["map_size"], self._syncer is not None
+                if self._syncer is not None:
+                    self._syncer.release()
+                self._lmdb.close()
+                self._check_pages()
+                self._open(size, sync=not is_async)
+                if is_async:
+                    self._start_syncer()
+        except lmdb.Error:
+            pass  # the next write tells of it
 
     def _run(self, group: Sequence[Waiting]) -> None:
         txn = self._lmdb.begin(write=True)
         try:
             for each in group:
                 self._run_one(each, txn)
+            failpoint("bank.before-commit")
             txn.commit()
+            failpoint("bank.after-commit")
         except BaseException as error:
             txn.abort()
             # LMDB tells of a write that was cut short as of any other failure of the disk.
@@ -302,7 +342,9 @@ class Environment:
             with typed_faults(self.resource):
                 if self._syncer is not None:
                     self._syncer.release()
+                failpoint("bank.before-growing")
                 self._lmdb.set_mapsize(larger)
+                failpoint("bank.after-growing")
                 if self._syncer is not None:
                     self._syncer.sync()
 
@@ -324,12 +366,15 @@ class Environment:
         """A map that reaches past the end of its file would kill the process at the first read."""
         if (self.path / DATA_FILE).stat().st_size < self._needed_bytes():
             self._lmdb.close()
-            raise CorruptDataError(
-                f"the data file of {self.resource} is cut short",
-                field="bank",
-                remedy="restore the bank from a snapshot",
-                metadata={"resource": self.resource},
-            )
+            raise self._damaged("it is cut short")
+
+    def _damaged(self, why: str) -> CorruptDataError:
+        return CorruptDataError(
+            f"the data file of {self.resource} is damaged: {why}",
+            field="bank",
+            remedy="restore the bank from a snapshot",
+            metadata={"resource": self.resource},
+        )
 
 
 def _whole_pages(size: int) -> int:

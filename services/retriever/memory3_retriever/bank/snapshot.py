@@ -28,6 +28,7 @@ from memory3_retriever.bank.snapshot_stores import (
 )
 from memory3_retriever.bank.store import BankStore
 from memory3_retriever.bank.verify import Problem
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.files import publish, sha256_of, temporary_folder
 
 __all__ = [
@@ -123,6 +124,7 @@ def restore_snapshot(
     resource = f"snapshot {snapshot_id}"
     with typed_faults(resource), temporary_folder(target.parent) as work:
         fetch(snapshots, manifest, work / DATA_FILE)
+        failpoint("restore.copied")
         _rename_inside(work, target.name, manifest, checkpoint_digest, max_bank_bytes)
         try:
             publish(work, target)

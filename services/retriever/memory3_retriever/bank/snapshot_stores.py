@@ -14,6 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from crc32c import crc32c
 
 from memory3.errors import AlreadyExistsError, CorruptDataError, Memory3Error, NotFoundError
 from memory3_retriever.bank.faults import typed_faults
@@ -195,6 +198,7 @@ class FolderSnapshots(SnapshotStore):
 def manifest_bytes(snapshot: Snapshot) -> bytes:
     """A manifest as it is written."""
     manifest = {"format": _FORMAT, **dataclasses.asdict(snapshot)}
+    manifest["crc32c"] = _checksum(manifest)
     return json.dumps(manifest, indent=2).encode() + b"\n"
 
 
@@ -206,6 +210,9 @@ def parse_manifest(snapshot_id: str, data: bytes) -> Snapshot:
     """
     try:
         manifest = json.loads(data)
+        # Snapshots from before have none.
+        if "crc32c" in manifest and manifest.pop("crc32c") != _checksum(manifest):
+            raise ValueError("its checksum is wrong")
         if manifest.pop("format") != _FORMAT:
             raise ValueError("another format")
         snapshot = Snapshot(**manifest)
@@ -218,6 +225,10 @@ def parse_manifest(snapshot_id: str, data: bytes) -> Snapshot:
         raise damaged(snapshot_id, "its manifest cannot be read") from error
     # A folder that was renamed is restored under the name that it has.
     return dataclasses.replace(snapshot, id=snapshot_id)
+
+
+def _checksum(manifest: dict[str, Any]) -> int:
+    return int(crc32c(json.dumps(manifest, sort_keys=True).encode()))
 
 
 def missing(snapshot_id: str) -> NotFoundError:

@@ -24,6 +24,7 @@ from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.reading import DATABASES, Statistics, StoreReader
 from memory3_retriever.bank.records import BankInfo, Counters, Reference, vector_to_bytes
 from memory3_retriever.bank.sources import ORDERED_KEY
+from memory3_retriever.bank.whole import require_whole
 
 __all__ = ["AlreadyThereError", "BankStore", "Statistics", "quota_exceeded"]
 
@@ -83,6 +84,8 @@ class BankStore(StoreReader):
                 self._make(info)
             self.info = self._read_info()
             self._bring_up_to_date()
+            with self.environment.read() as txn:
+                require_whole(txn, self._db, self.environment.resource)
         except BaseException:
             self.environment.close()
             raise

@@ -8,6 +8,7 @@ from typing import Any
 
 import hnswlib
 
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.indexes.graph import METRIC, Graph, GraphParameters, save_native
 from memory3_retriever.indexes.keys import KEY_BYTES, KeyTable
 from memory3_retriever.indexes.saved import load_base, save_base
@@ -35,6 +36,7 @@ def save_graph(
 
     def write(work: Path) -> list[str]:
         save_native(graph.native, work / _GRAPH)
+        failpoint("index.written")
         (work / _KEYS).write_bytes(graph.table.packed)
         return [_GRAPH, _KEYS]
 
