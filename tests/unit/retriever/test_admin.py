@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import redis
 
 from memory3.errors import (
     AlreadyExistsError,
@@ -17,6 +19,7 @@ from memory3.errors import (
 )
 from memory3.v1 import bank_admin_pb2 as admin
 from memory3.v1 import bank_admin_pb2_grpc, retriever_pb2
+from tests.redis_server import RedisServer
 from tests.unit.retriever.calls import (
     BANK,
     add_references,
@@ -28,6 +31,7 @@ from tests.unit.retriever.calls import (
 )
 from tests.unit.retriever.conftest import RunningRetriever
 from tests.unit.retriever.encoder_double import vector_of
+from tests.waiting import eventually
 
 
 def stub_of(retriever: RunningRetriever) -> bank_admin_pb2_grpc.BankAdminServiceStub:
@@ -210,3 +214,62 @@ def test_repairing_drops_what_is_damaged_and_verifying_is_clean(
     list(stub_of(retriever).WarmBank(admin.WarmBankRequest(name=BANK)))
     assert not retriever.stub.VerifyBank(verify).problems
     assert len(search(retriever, "text", k=100)[0]) == 18
+
+
+def test_nothing_of_what_was_erased_is_in_redis(
+    start_retriever: Callable[..., RunningRetriever], redis_server: RedisServer
+) -> None:
+    """The memory was there before, under a key that names the reference; afterwards no key does."""
+    retriever = start_retriever(cache=f"redis:{redis_server.url}")
+    retriever.create("docs")
+    (gone, kept) = add_references(retriever, "secret words", "harmless words")
+    retrieve(retriever, named_query(gone.id, kept.id))
+    client = redis.Redis.from_url(redis_server.url)
+    eventually(lambda: len(client.keys("*")) == 2)
+    request = admin.EraseReferencesRequest(bank=BANK, ids=[gone.id])
+    *_, last = stub_of(retriever).EraseReferences(request)
+    assert last.receipt.sha256
+    keys = [key.decode() for key in client.keys("*")]
+    assert [key for key in keys if gone.id in key] == []
+    assert len(keys) == 1
+    client.close()
+
+
+def test_kept_snapshots_are_named(retriever: RunningRetriever) -> None:
+    """They are left as they are, and the receipt says so; ids that are not there are counted."""
+    retriever.create("docs")
+    (gone,) = add_references(retriever, "secret")
+    retriever.stub.SnapshotBank(retriever_pb2.SnapshotBankRequest(name=BANK, snapshot="before"))
+    request = admin.EraseReferencesRequest(bank=BANK, ids=[gone.id, "0" * 32], keep_snapshots=True)
+    *_, last = stub_of(retriever).EraseReferences(request)
+    assert list(last.receipt.kept_snapshots) == ["before"]
+    assert last.receipt.num_missing == 1
+    nothing = admin.EraseReferencesRequest(bank=BANK)
+    error = refused(lambda: stub_of(retriever).EraseReferences(nothing))
+    assert isinstance(error, InvalidArgumentError)
+
+
+def test_compacting_while_others_write_and_read_loses_nothing(retriever: RunningRetriever) -> None:
+    """What was acknowledged during many compactions is there, in async banks as well."""
+    retriever.create("docs", durability=retriever_pb2.DURABILITY_ASYNC)
+    added: list[str] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            (result,) = add_references(retriever, f"text {len(added)}")
+            added.append(result.id)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(8):
+            stub_of(retriever).CompactBank(admin.CompactBankRequest(name=BANK))
+            search(retriever, "text")
+    finally:
+        stop.set()
+        writer.join()
+    assert added
+    bank = retriever.stub.GetBank(retriever_pb2.GetBankRequest(name=BANK)).bank
+    assert bank.statistics.num_references == len(added)
+    assert not retriever.stub.VerifyBank(retriever_pb2.VerifyBankRequest(name=BANK)).problems
