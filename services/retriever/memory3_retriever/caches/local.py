@@ -1,4 +1,4 @@
-"""The cache in the process: the latest used memories, up to so many bytes."""
+"""The cache in the process: the memories that are read often, up to so many bytes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Self
 
-from cachetools import LRUCache
-
 from memory3.errors import InvalidArgumentError
 from memory3_retriever.caches.base import Cache, MemoryKey
+from memory3_retriever.caches.s3fifo import S3Fifo
 
 DEFAULT_BYTES = 256 << 20
 
@@ -21,7 +20,7 @@ _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 class LocalCache(Cache):
-    """Keeps the most recently used values.
+    """Keeps the values that are read often; those read once do not push them out.
 
     Args:
         max_bytes: The most that keys and values take together.
@@ -32,7 +31,7 @@ class LocalCache(Cache):
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
-        self._values: LRUCache[MemoryKey, bytes] = LRUCache(max_bytes, getsizeof=_size)
+        self._values: S3Fifo[MemoryKey] = S3Fifo(max_bytes, overhead=_OVERHEAD_BYTES)
 
     @classmethod
     def from_argument(cls, argument: str | None) -> Self:
@@ -56,7 +55,7 @@ class LocalCache(Cache):
     def num_bytes(self) -> int:
         """What is kept now, in bytes."""
         with self._lock:
-            return int(self._values.currsize)
+            return self._values.num_bytes
 
     def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
         """The values at hand."""
@@ -68,19 +67,14 @@ class LocalCache(Cache):
         """Keep values; one larger than the whole cache is passed over."""
         with self._lock:
             for key, value in values.items():
-                if _size(value) <= self._max_bytes:
-                    self._values[key] = value
+                self._values.put(key, value)
 
     def delete_many(self, keys: Iterable[MemoryKey]) -> None:
         """Forget values."""
         with self._lock:
             for key in keys:
-                self._values.pop(key, None)
+                self._values.remove(key)
 
     def describe(self) -> str:
         """Name and size."""
         return f"local:{self._max_bytes >> 10}KiB"
-
-
-def _size(value: bytes) -> int:
-    return len(value) + _OVERHEAD_BYTES
