@@ -28,7 +28,7 @@ from prometheus_client import CollectorRegistry
 from memory3.checkpoint import Checkpoint
 from memory3.rpc.channel import connect
 from memory3.rpc.status import DETAILS_KEY, DOMAIN
-from memory3.v1 import decoder_pb2_grpc, encoder_pb2_grpc, retriever_pb2_grpc
+from memory3.v1 import bank_admin_pb2_grpc, decoder_pb2_grpc, encoder_pb2_grpc, retriever_pb2_grpc
 
 ResultT = TypeVar("ResultT")
 
@@ -37,6 +37,7 @@ _STUBS = {
     "EncoderService": encoder_pb2_grpc.EncoderServiceStub,
     "RetrieverService": retriever_pb2_grpc.RetrieverServiceStub,
     "DecoderService": decoder_pb2_grpc.DecoderServiceStub,
+    "BankAdminService": bank_admin_pb2_grpc.BankAdminServiceStub,
 }
 
 

@@ -18,9 +18,10 @@ from memory3.testing.checkpoints import tiny_checkpoint
 from memory3.v1 import encoder_pb2 as enc
 from memory3.v1 import memory_pb2 as mem
 from memory3.v1 import retriever_pb2 as ret
+from tests.integration import bad_admin_requests  # noqa: F401 -- its rows join the table
 from tests.integration.bad_bank_requests import WRONG_ITEMS
 from tests.integration.bad_requests import BANK, LONG, ROWS, Known, Row
-from tests.integration.in_process import InProcess, Refusal, refusal
+from tests.integration.in_process import InProcess, Refusal, Running, refusal
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
         retriever.call("SnapshotBank", ret.SnapshotBankRequest(name=BANK, snapshot="kept"))
         services = {
             "EncoderService": encoder, "RetrieverService": retriever, "DecoderService": decoder,
+            "BankAdminService": Running("BankAdminService", retriever.address, lambda: None),
         }  # fmt: skip
         yield Known(services, checkpoint.digest, added.results[0].id, made.bank.embedder.dimensions)
 
@@ -79,7 +81,7 @@ def test_every_rpc_that_has_a_field_has_a_row() -> None:
     """A new RPC is not done before it is known how it refuses."""
     with_fields = {name for name, method in METHODS.items() if method.input_type.fields}
     assert {row[0] for row in ROWS} == with_fields
-    assert len(METHODS) - len(with_fields) == 3  # the three GetInfo, which take nothing
+    assert len(METHODS) - len(with_fields) == 4  # three GetInfo and ListAliases take nothing
 
 
 @pytest.mark.parametrize("name", METHODS)
