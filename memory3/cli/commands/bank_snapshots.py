@@ -78,13 +78,16 @@ def delete(
     snapshot: SnapshotArgument,
     retriever: RetrieverOption = None,
     timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove a snapshot."""
+    from memory3.cli.output import emit
     from memory3.client import Client
 
     with Client(retriever=retriever, timeout=timeout) as client:
         client.delete_snapshot(snapshot)
-    print(f"{snapshot} is deleted")
+    facts = {"deleted": snapshot}
+    emit(output, facts, facts)
 
 
 @app.command(epilog=examples("memory3 bank snapshots download docs-monday docs.m3bank"))
@@ -93,9 +96,10 @@ def download(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
     retriever: RetrieverOption = None,
     timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Write a snapshot into a file; it has its name only once its hash is right."""
-    from memory3.cli.output import jsonable
+    from memory3.cli.output import emit, jsonable
     from memory3.cli.progress import progress_bar
     from memory3.client import Client
     from memory3.errors import CorruptDataError
@@ -129,7 +133,8 @@ def download(
         part_file.replace(file)
     finally:
         part_file.unlink(missing_ok=True)
-    print(f"{size} bytes of {snapshot} are in {file}")
+    facts = {"snapshot": snapshot, "file": str(file), "bytes": size}
+    emit(output, facts, facts)
 
 
 @app.command(
@@ -143,10 +148,12 @@ def upload(
     id_: Annotated[str, typer.Option("--id", help="Another id than the one in the file.")] = "",
     retriever: RetrieverOption = None,
     timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Hand a file of a snapshot to the retriever, which keeps it if its hash is right."""
     import dataclasses
 
+    from memory3.cli.output import emit
     from memory3.client import Client
     from memory3.errors import InvalidArgumentError
     from memory3.sdk.banks import Snapshot
@@ -167,7 +174,8 @@ def upload(
             field="FILE",
             remedy="give what memory3 bank snapshots download wrote",
         ) from error
-    print(f"{kept.id} is kept; restore it with memory3 bank restore {kept.id} NAME")
+    facts = {"kept": kept.id, "next": f"memory3 bank restore {kept.id} NAME"}
+    emit(output, kept, facts)
 
 
 def _blocks(reader: BinaryIO) -> Iterator[bytes]:

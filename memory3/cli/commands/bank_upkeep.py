@@ -147,10 +147,12 @@ def erase(
 
 def receipt(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A receipt of memory3 bank erase.")],
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Check that a receipt is as it was written; exit 1 if it is not."""
     import json
 
+    from memory3.cli.output import emit
     from memory3.errors import InvalidArgumentError
     from memory3.sdk.operations import receipt_sha256
 
@@ -161,6 +163,7 @@ def receipt(
         raise InvalidArgumentError(
             f"{file.name} is no receipt", field="FILE", remedy="give what bank erase wrote"
         ) from error
-    print("the receipt is as it was written" if expected == actual else "the receipt was changed")
+    facts = {"receipt": "as it was written" if expected == actual else "changed since"}
+    emit(output, {"unchanged": expected == actual}, facts)
     if expected != actual:
         raise typer.Exit(1)

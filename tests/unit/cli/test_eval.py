@@ -85,7 +85,7 @@ def test_memories_answer_questions(
     assert found["recall"]["recall@5"] == 1.0
     assert found["settings"]["num_bank_references"] == PEOPLE + 15
     assert found["settings"]["codec"] == "int8"
-    assert found["settings"]["bytes_per_reference"] == 6716
+    assert found["settings"]["bytes_per_reference"] == 35420
     assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
     said = [json.loads(line) for line in (tmp_path / "out" / "said.jsonl").read_text().splitlines()]
     assert [row["id"] for row in said] == [f"q{number}" for number in range(PEOPLE)]

@@ -127,10 +127,10 @@ def test_a_corrupt_value_in_the_cache_is_a_miss(filled: RunningRetriever) -> Non
     """Damaged, empty, or of another checkpoint: the bank's own memory is sent instead."""
     good = retrieve(filled, text_query("cat"), k=6).envelopes
     cache: Any = filled.loaded.cache
-    keys = sorted(cache._values)
+    keys = sorted({*cache._values._small, *cache._values._main})
     cache.put_many(
         {
-            keys[0]: cache._values[keys[0]][:-1] + b"!",
+            keys[0]: cache._values.get(keys[0])[:-1] + b"!",
             keys[1]: b"",
             keys[2]: envelope_of("x", "f" * 64),
             keys[3]: b"\x80\x04cos\nsystem\n",

@@ -136,7 +136,12 @@ def test_a_lying_manifest_does_not_bring_in_another_checkpoint(
     """The bank's own description counts, not only what stands beside it."""
     taken(tmp_path, folder)
     manifest = folder / "first" / MANIFEST_FILE
-    manifest.write_text(manifest.read_text().replace(DIGEST, "f" * 64))
+    told = json.loads(manifest.read_text().replace(DIGEST, "f" * 64))
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(CorruptDataError):
+        restore(folder, "first", tmp_path / "copy", digest="f" * 64)
+    del told["crc32c"]  # as manifests were before they had one
+    manifest.write_text(json.dumps(told))
     with pytest.raises(CheckpointMismatchError):
         restore(folder, "first", tmp_path / "copy", digest="f" * 64)
     assert not (tmp_path / "copy").exists()

@@ -69,6 +69,7 @@ class Environment:
         *,
         map_bytes: int,
         max_map_bytes: int,
+        trusted: bool = False,
     ) -> None:
         self.path = path
         self.resource = resource
@@ -83,7 +84,8 @@ class Environment:
         with typed_faults(resource):
             if go_back(path, path / DATA_FILE, resource):
                 _log.warning("a bank went back to its last synced state", bank=resource)
-            self._check_pages()
+            if not trusted:
+                self._check_pages()
             self._open(max(min(map_bytes, max_map_bytes), used * 2), sync=True)
             # Nothing holds what was kept by another process, so it must not be needed any more.
             if (path / SYNCED_FILE).exists():

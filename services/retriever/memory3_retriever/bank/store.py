@@ -55,6 +55,7 @@ class BankStore(StoreReader):
         map_bytes: The size of the map to begin with.
         max_map_bytes: The size that it never passes.
         info: The description of a bank to be made; None opens one that is there.
+        trusted: This process has just written the files, so they are not checked.
 
     Raises:
         CorruptDataError: The files are damaged, or hold no bank.
@@ -69,6 +70,7 @@ class BankStore(StoreReader):
         map_bytes: int,
         max_map_bytes: int,
         info: BankInfo | None = None,
+        trusted: bool = False,
     ) -> None:
         super().__init__(
             Environment(
@@ -77,6 +79,7 @@ class BankStore(StoreReader):
                 DATABASES,
                 map_bytes=map_bytes,
                 max_map_bytes=max_map_bytes,
+                trusted=trusted,
             )
         )
         try:
@@ -84,8 +87,9 @@ class BankStore(StoreReader):
                 self._make(info)
             self.info = self._read_info()
             self._bring_up_to_date()
-            with self.environment.read() as txn:
-                require_whole(txn, self._db, self.environment.resource)
+            if not trusted:
+                with self.environment.read() as txn:
+                    require_whole(txn, self._db, self.environment.resource)
         except BaseException:
             self.environment.close()
             raise
