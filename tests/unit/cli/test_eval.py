@@ -132,7 +132,7 @@ def test_an_ablation_shows_what_each_choice_costs(
     assert kept["attention", 8]["loss"] < result.json["none"]["loss"]
     assert {key[0] for key in points} == {"selection", "references", "layers", "codec"}
     sizes = [points["selection", "attention", n, 5, "raw"]["bytes_per_reference"] for n in (2, 8)]
-    assert sizes == [3 * 4 * 2 * (2 * 2 * 32 + 1) + 92, 3 * 4 * 8 * (2 * 2 * 32 + 1) + 92]
+    assert sizes == [4 * 4 * 2 * (2 * 2 * 32 + 1) + 92, 4 * 4 * 8 * (2 * 2 * 32 + 1) + 92]
     assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
 
 
