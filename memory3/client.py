@@ -110,6 +110,8 @@ class Client:
     delete_snapshot = _unary(operation_calls.delete_snapshot)
     upload_snapshot = _unary(operation_calls.upload_snapshot)
     warm_bank = _events(operation_calls.warm_bank)
+    reencode_bank = _events(operation_calls.reencode_bank)
+    publish_bank = _unary(operation_calls.publish_bank)
     erase_references = _events(operation_calls.erase_references)
     download_snapshot = _events(operation_calls.download_snapshot)
     list_snapshots = _paged(operation_calls.list_snapshots)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from memory3.sdk import convert
-from memory3.sdk.banks import BankProblem, Snapshot
+from memory3.sdk.banks import BankProblem, Snapshot, WritePolicy
 from memory3.sdk.call import Endpoint, Events, Paged, Unary
 from memory3.sdk.operations import (
     Alias,
@@ -17,6 +17,8 @@ from memory3.sdk.operations import (
     ErasedPlace,
     EraseReceipt,
     EraseStep,
+    Publication,
+    ReencodeProgress,
     RepairReport,
     SnapshotReport,
     WarmProgress,
@@ -75,6 +77,57 @@ def warm_bank(name: str, *, timeout: float | None = None) -> Events[WarmProgress
     """Write every memory that is missing; broken off, a second call goes on where it stopped."""
     request = bank_admin_pb2.WarmBankRequest(name=convert.resource_name(name))
     return Events(_endpoint("WarmBank", _LONG_S), request, _warm_progress, timeout)
+
+
+def reencode_bank(
+    source: str,
+    target: str,
+    *,
+    index: str = "",
+    codec: str = "",
+    write_policy: WritePolicy | None = None,
+    description: str = "",
+    timeout: float | None = None,
+) -> Events[ReencodeProgress]:
+    """Make a bank of another one's references for the checkpoint that the retriever has now.
+
+    Broken off, a second call goes on where it stopped; repeated, it takes over what changed.
+
+    Args:
+        source: The bank to read; it may belong to another checkpoint.
+        target: The bank to make.
+        index: Its index; empty for the source's.
+        codec: Its codec; empty for the source's.
+        write_policy: When its memories are written; None for the source's.
+        description: For people; empty for the source's.
+        timeout: Seconds for the call.
+
+    Raises:
+        AlreadyExistsError: There is a bank of that name that was not begun from this source.
+        FailedPreconditionError: An alias points at the target already.
+    """
+    bank = retriever_pb2.Bank(
+        name=convert.resource_name(target), index=index, codec=codec, description=description
+    )
+    if write_policy is not None:
+        bank.write_policy = convert.write_policy(write_policy)
+    request = bank_admin_pb2.ReencodeBankRequest(source=convert.resource_name(source), target=bank)
+    return Events(_endpoint("ReencodeBank", _LONG_S), request, _reencode_progress, timeout)
+
+
+def publish_bank(name: str, *, timeout: float | None = None) -> Unary[Publication]:
+    """Write the next generation of a bank to the storage that readers follow.
+
+    Raises:
+        FailedPreconditionError: The retriever publishes nothing.
+    """
+    request = bank_admin_pb2.PublishBankRequest(name=convert.resource_name(name))
+    return Unary(
+        _endpoint("PublishBank", _LONG_S),
+        request,
+        lambda r: Publication(r.generation, r.revision, r.size_bytes),
+        timeout,
+    )
 
 
 def compact_bank(name: str, *, timeout: float | None = None) -> Unary[Compaction]:
@@ -221,6 +274,17 @@ def _alias(message: bank_admin_pb2.Alias) -> Alias:
 
 def _problems(messages: Iterable[retriever_pb2.BankProblem]) -> tuple[BankProblem, ...]:
     return tuple(BankProblem(each.reference_id, each.reason, each.message) for each in messages)
+
+
+def _reencode_progress(message: bank_admin_pb2.ReencodeBankResponse) -> ReencodeProgress:
+    told = message.progress
+    return ReencodeProgress(
+        told.num_done,
+        told.num_total,
+        told.num_failed,
+        _problems(message.failures),
+        convert.bank(message.target) if message.HasField("target") else None,
+    )
 
 
 def _warm_progress(message: bank_admin_pb2.WarmBankResponse) -> WarmProgress:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from memory3.sdk.banks import BankProblem, Snapshot
+from memory3.sdk.banks import Bank, BankProblem, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +112,31 @@ def receipt_sha256(receipt: EraseReceipt | dict[str, Any]) -> str:
     fields.pop("sha256", None)
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ReencodeProgress:
+    """How far a bank is made of another one.
+
+    Attributes:
+        num_done: References that were looked at.
+        num_total: References of the source.
+        num_failed: References that the new bank does not hold.
+        failures: Why, at most 100; known at the end.
+        target: The new bank; known at the end.
+    """
+
+    num_done: int
+    num_total: int
+    num_failed: int
+    failures: tuple[BankProblem, ...] = ()
+    target: Bank | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A generation that was published for readers: its number, the bank's revision, its size."""
+
+    generation: int
+    revision: int
+    size_bytes: int

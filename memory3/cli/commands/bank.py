@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memory3.cli.commands import bank_alias, bank_snapshots, bank_transfer, bank_upkeep
+from memory3.cli.commands import (
+    bank_alias,
+    bank_snapshots,
+    bank_transfer,
+    bank_upkeep,
+    bank_versions,
+)
 from memory3.cli.examples import examples
 from memory3.cli.options import Output, OutputOption, RetrieverOption, TimeoutOption
 
@@ -347,3 +353,5 @@ app.command(
 app.command("import", epilog=examples("memory3 bank import docs docs.jsonl.zst"))(
     bank_transfer.import_
 )
+app.command(epilog=examples("memory3 bank reencode docs docs-v2"))(bank_versions.reencode)
+app.command(epilog=examples("memory3 bank publish docs"))(bank_versions.publish)

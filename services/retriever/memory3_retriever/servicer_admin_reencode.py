@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import grpc
 
-from memory3.errors import InvalidArgumentError, PluginNotFoundError
+from memory3.errors import FailedPreconditionError, InvalidArgumentError, PluginNotFoundError
 from memory3.v1 import bank_admin_pb2, bank_admin_pb2_grpc, retriever_pb2
 from memory3_retriever import convert
 from memory3_retriever import validation as check
 from memory3_retriever.bank.catalog import NewBank
 from memory3_retriever.bank.live import LiveBank
-from memory3_retriever.bank.names import bank_id
+from memory3_retriever.bank.names import bank_id, resource_name
 from memory3_retriever.encoder.client import EncoderInfo
 from memory3_retriever.ingest.reencode import ReencodeProgress, open_target, reencode
 from memory3_retriever.limits import CallLimit
@@ -33,6 +33,14 @@ class ReencodeMethod(LoadedServicer, bank_admin_pb2_grpc.BankAdminServiceService
                 "target.name", "it is the source itself", "give the new bank a name of its own"
             )
         limit, loaded = CallLimit(context), self._loaded()
+        if pointing := loaded.catalog.aliases.of(name):
+            raise FailedPreconditionError(
+                f"{resource_name(name)} is in use: {', '.join(map(resource_name, pointing))} "
+                "stands for it, and what only it holds would be removed",
+                field="target.name",
+                remedy="add to it directly, or name a new bank",
+                metadata={"resource": resource_name(name)},
+            )
         model = loaded.models.main
         new = _asked(name, request.target, source, model.encoder.info(limit))
         try:

@@ -70,7 +70,13 @@ class UpkeepMixin(LoadedServicer):
         if not keys and not request.source:
             raise check.invalid("ids", "nothing to erase is named", "give ids or a source")
         loaded, bank = self._loaded(), self._bank(request.bank, "bank")
-        eraser = Eraser(loaded.catalog, self._model(bank).memories, bank, CallLimit(context))
+        eraser = Eraser(
+            loaded.catalog,
+            self._model(bank).memories,
+            bank,
+            CallLimit(context),
+            loaded.publisher,
+        )
         for told in eraser.run(keys, request.source, keep_snapshots=request.keep_snapshots):
             if isinstance(told, Receipt):
                 yield bank_admin_pb2.EraseReferencesResponse(

@@ -14,6 +14,7 @@ from memory3.errors import (
     AlreadyExistsError,
     BackendUnavailableError,
     CheckpointMismatchError,
+    FailedPreconditionError,
     InvalidArgumentError,
     SettingsError,
     UnavailableError,
@@ -215,6 +216,16 @@ def test_a_target_that_is_something_else_is_refused(both: RunningRetriever) -> N
         error = refused(lambda request=request: list(admin.ReencodeBank(request)))
         assert isinstance(error, InvalidArgumentError)
         assert error.field == field
+
+
+def test_a_target_that_is_in_use_is_left_alone(both: RunningRetriever) -> None:
+    """After the flip, what was added to the new bank must not go because the old one lacks it."""
+    reencoded(both)
+    admin = bank_admin_pb2_grpc.BankAdminServiceStub(both.channel)
+    admin.SetAlias(bank_admin_pb2.SetAliasRequest(name="banks/live", bank="banks/new"))
+    error = refused(lambda: reencoded(both))
+    assert isinstance(error, FailedPreconditionError)
+    assert error.field == "target.name"
 
 
 @pytest.mark.parametrize("also", ["nothing", "=127.0.0.1:1", "folder="])

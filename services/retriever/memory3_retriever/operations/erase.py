@@ -21,6 +21,7 @@ from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.snapshot import rewrite_snapshot
 from memory3_retriever.bank.store import BankStore
 from memory3_retriever.limits import Limit
+from memory3_retriever.replication.publisher import Publisher
 from memory3_retriever.retrieval.memories import MemoryReader
 
 _CACHE_TRIES = 20
@@ -74,11 +75,18 @@ class Eraser:
         memories: Has the cache.
         bank: The bank.
         limit: Whether anybody still waits.
+        publisher: Has published the bank; None where nothing is published.
     """
 
     def __init__(
-        self, catalog: Catalog, memories: MemoryReader, bank: LiveBank, limit: Limit
+        self,
+        catalog: Catalog,
+        memories: MemoryReader,
+        bank: LiveBank,
+        limit: Limit,
+        publisher: Publisher | None = None,
     ) -> None:
+        self._publisher = publisher
         self._catalog = catalog
         self._memories = memories
         self._bank = bank
@@ -112,6 +120,11 @@ class Eraser:
         self._empty_cache(erased)
         receipt.places.append(ErasedPlace("cache", self._memories.cache.describe(), "emptied"))
         yield from self._erase_snapshots(receipt, erased, source, keep=keep_snapshots)
+        if self._publisher is not None:
+            self._limit.check()
+            yield "publishing the bank anew and removing the generations before"
+            published = self._publisher.publish_alone(bank)
+            receipt.places.append(ErasedPlace("generation", str(published.number), "rewritten"))
         receipt.erase_time_ns = time.time_ns()
         yield receipt
 

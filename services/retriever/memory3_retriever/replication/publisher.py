@@ -95,6 +95,22 @@ class Publisher:
         for number in sorted(set(known) - set(complete[-KEPT:])):
             self._storage.delete(generations.folder_of(name, number))
 
+    def publish_alone(self, bank: LiveBank) -> Generation:
+        """Publish a bank and remove every generation before: what was erased must be in none.
+
+        Readers remove their own copies when they change over.
+
+        Raises:
+            StorageFullError: There is no room for the copy.
+            BackendUnavailableError: The storage does not answer.
+        """
+        published = self.publish(bank)
+        with self._lock:
+            for number in generations.numbers(self._storage, published.bank):
+                if number < published.number:
+                    self._storage.delete(generations.folder_of(published.bank, number))
+        return published
+
     def withdraw_deleted(self) -> None:
         """Tell readers of banks that were published and are deleted by now, and free their room.
 
