@@ -167,8 +167,8 @@ class LeafPages:
     def _require_order_of_any(self, leaves: Sequence[Leaf], nodes: Nodes) -> None:
         starts = (nodes.at + NODE_BYTES).tolist()
         ends = (nodes.at + NODE_BYTES + nodes.key_bytes).tolist()
-        data = memoryview(self._data)
-        keys = [bytes(data[a:b]) for a, b in zip(starts, ends, strict=True)]
+        data = self._data
+        keys = [data[a:b].tobytes() for a, b in zip(starts, ends, strict=True)]
         firsts = [*nodes.first.tolist(), len(nodes)]
         for leaf, start, end in zip(leaves, firsts[:-1], firsts[1:], strict=True):
             in_order(keys[start:end], leaf.low, leaf.high)
@@ -178,12 +178,14 @@ class LeafPages:
 
     def _number(self, at: Numbers) -> Numbers:
         low, high = self._word(at) | self._word(at + 2) << 16, self._word(at + 4)
-        return low | high << 32 | self._word(at + 6) << 48
+        number: Numbers = low | high << 32 | self._word(at + 6) << 48
+        return number
 
     def _halves(self, at: Numbers) -> npt.NDArray[np.uint64]:
         """The keys of records as two big-endian numbers each, [num_records, 2]."""
         words = self._words[((at + NODE_BYTES) >> 1)[:, None] + np.arange(_KEY_BYTES // 2)]
-        return words.view(">u8").astype(np.uint64)
+        keys: npt.NDArray[np.uint64] = words.view(">u8").astype(np.uint64)
+        return keys
 
 
 def _halves_of(*keys: bytes) -> npt.NDArray[np.uint64]:
