@@ -177,8 +177,9 @@ class LeafPages:
         return self._words[at >> 1].astype(np.int64)
 
     def _number(self, at: Numbers) -> Numbers:
-        low, high = self._word(at) | self._word(at + 2) << 16, self._word(at + 4)
-        number: Numbers = low | high << 32 | self._word(at + 6) << 48
+        number = self._word(at)
+        for place in (1, 2, 3):
+            number |= self._word(at + 2 * place) << 16 * place
         return number
 
     def _halves(self, at: Numbers) -> npt.NDArray[np.uint64]:
