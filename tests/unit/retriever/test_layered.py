@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from memory3_retriever.bank.live import LiveBank
+from memory3_retriever.indexes import layered
 from memory3_retriever.indexes.hnsw import HnswIndex
 from memory3_retriever.indexes.ivf import IvfIndex
 from memory3_retriever.indexes.keys import TOMBSTONE, KeyTable
@@ -84,6 +85,87 @@ def test_a_rebuild_that_fails_costs_nothing(
     index.settle()
     assert index.num_in_base == 200
     assert [hit[0] for hit in found_keys(index, vectors, 1)] == keys
+    index.close()
+
+
+@pytest.mark.parametrize("leaf", [HnswIndex, IvfIndex])
+def test_what_waits_is_taken_up_when_the_bank_rests(
+    leaf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delta too small for a base while the bank changes is built in and saved when it rests."""
+    monkeypatch.setattr(layered, "_RESTING_DELTA", 10)
+    keys, vectors = keys_of(130), clustered(130, DIMENSIONS, 3)
+    index = leaf(DIMENSIONS, argument="delta=64", folder=tmp_path)
+    rows = dict(zip(keys, vectors, strict=True))
+    index.vectors_of = lambda wanted: {key: rows[key] for key in wanted}
+    index.add(keys[:100], vectors[:100])
+    index.settle()
+    index.add(keys[100:], vectors[100:])
+    index.tidy()
+    index.settle()
+    assert index.num_in_base == 100  # it has just changed
+    monkeypatch.setattr(index, "_rests_from", 0.0)
+    index.tidy()
+    index.settle()
+    assert index.num_in_base == 130
+    index.close()
+    again = leaf(DIMENSIONS, argument="delta=64", folder=tmp_path)
+    again.vectors_of = index.vectors_of
+    again.load()
+    assert again.num_in_base == 130
+    again.close()
+
+
+def test_a_base_with_little_new_in_it_is_saved_when_the_bank_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large base is not written again for each small delta; a start derives the rest."""
+    monkeypatch.setattr(layered, "_UNSAVED_SHARE", 0.5)
+    keys, vectors = keys_of(200), clustered(200, DIMENSIONS, 4)
+    index = HnswIndex(DIMENSIONS, argument="delta=20", folder=tmp_path)
+    index.add(keys[:160], vectors[:160])
+    index.settle()
+    index.add(keys[160:], vectors[160:])
+    index.settle()
+    assert index.num_in_base == 200
+
+    def num_saved() -> int:
+        other = HnswIndex(DIMENSIONS, argument="delta=20", folder=tmp_path)
+        other.load()
+        return other.num_in_base
+
+    assert num_saved() == 160
+    index.tidy()
+    index.settle()
+    assert num_saved() == 160
+    monkeypatch.setattr(index, "_rests_from", 0.0)
+    index.tidy()
+    index.settle()
+    assert num_saved() == 200
+    index.close()
+
+
+def test_a_bank_at_rest_does_not_try_again_at_once_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk would be written to every second."""
+    monkeypatch.setattr(layered, "_UNSAVED_SHARE", 2.0)
+    index = HnswIndex(DIMENSIONS, argument="delta=20", folder=tmp_path)
+    index.add(keys_of(40), clustered(40, DIMENSIONS, 5))
+    index.settle()
+    num_tried = 0
+
+    def fail(*given: Any) -> None:
+        nonlocal num_tried
+        num_tried += 1
+        raise OSError("no room")
+
+    monkeypatch.setattr(index, "_save_base", fail)
+    monkeypatch.setattr(index, "_rests_from", 0.0)
+    for _ in range(3):
+        index.tidy()
+        index.settle()
+    assert num_tried == 1
     index.close()
 
 

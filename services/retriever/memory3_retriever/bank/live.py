@@ -273,6 +273,10 @@ class LiveBank:
         # What is large enough for a saved base is saved at once, so a start need not build it.
         self._index.settle()
 
+    def tidy(self) -> None:
+        """Have the index do in the background what is better done while nothing changes."""
+        self._index.tidy()
+
     def settle(self) -> None:
         """Wait until the index does no work in the background and has been measured."""
         self._index.settle()

@@ -174,7 +174,8 @@ class LeafPages:
             in_order(keys[start:end], leaf.low, leaf.high)
 
     def _word(self, at: Numbers) -> Numbers:
-        return self._words[at >> 1].astype(np.int64)
+        words: Numbers = self._words[at >> 1].astype(np.int64)
+        return words
 
     def _number(self, at: Numbers) -> Numbers:
         number = self._word(at)

@@ -26,6 +26,8 @@ K = 5
 WANTED = 0.99
 NUM_SAMPLED = 200
 PERIOD_S = 3600.0
+# An index that has grown or shrunk by less since it was measured is not measured again so soon.
+_CHANGED_SHARE = 0.05
 _BLOCK = 2048
 # Scores this near are equal: both sides compute them in float32, in another order.
 _EQUAL = 1e-5
@@ -117,7 +119,7 @@ def recall_of(index: Index, truth: Truth) -> Recall | None:
 
 
 class RecallWatch:
-    """Measures an index after every rebuild and once an hour, and has it search harder if need be.
+    """Measures an index after rebuilds and once an hour, and has it search harder if need be.
 
     Args:
         name: The bank's id, for the log.
@@ -139,13 +141,17 @@ class RecallWatch:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._seed = 0
+        self._num_measured = 0
         # The last measurement; None before the first.
         self.result: Recall | None = None
 
     def wake(self) -> None:
-        """Measure soon, because the index has changed."""
+        """Measure soon, because the index has changed; if it has changed by much."""
         state = self._index.state()
+        changed = abs(state.num_vectors - self._num_measured)
         with self._changing:
+            if self.result is not None and changed < _CHANGED_SHARE * state.num_vectors:
+                return
             if self._index.exact or not state.num_vectors or self._closed.is_set():
                 return
             self._is_due, self._is_idle = True, False
@@ -190,6 +196,7 @@ class RecallWatch:
     def _measure(self) -> None:
         self._is_due = False
         self._seed += 1
+        self._num_measured = self._index.state().num_vectors
         truth = true_neighbours(self._store, NUM_SAMPLED, self._seed, self._pause)
         while (result := recall_of(self._index, truth)) is not None:
             self.result = result

@@ -1,4 +1,4 @@
-"""Deletes what has expired, in the background and a little at a time.
+"""Looks after all banks in the background: deletes what has expired, lets indexes tidy up.
 
 Nobody finds what has expired even before, so being late only costs room. It must not know caches.
 """
@@ -52,6 +52,7 @@ class Sweeper:
             for bank in self._catalog.open_banks():
                 try:
                     self._sweep(bank)
+                    bank.tidy()
                 except Memory3Error as error:
                     # A bank that was deleted meanwhile, or a full disk: the next look tells.
                     _log.warning("not swept", bank=bank.info.name, reason=error.reason)

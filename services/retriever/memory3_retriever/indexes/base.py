@@ -116,6 +116,9 @@ class Index(ABC):
     def settle(self) -> None:  # noqa: B027 - an index without a background has nothing to end
         """Wait until no work goes on in the background."""
 
+    def tidy(self) -> None:  # noqa: B027 - the same
+        """Called every second or so: begin in the background what is better done at rest."""
+
     def close(self) -> None:  # noqa: B027 - the same
         """Break off work in the background."""
 

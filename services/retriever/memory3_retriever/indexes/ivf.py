@@ -59,6 +59,9 @@ class IvfIndex(LayeredIndex):
     """
 
     name: ClassVar[str] = "ivf"
+    # The next lists are made of all vectors anew.
+    changed_share: ClassVar[float] = 0.02
+    resting_share: ClassVar[float] = 0.01
 
     def __init__(
         self, dimensions: int, *, argument: str | None = None, folder: Path | None = None

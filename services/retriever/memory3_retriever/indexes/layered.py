@@ -1,20 +1,21 @@
 """An immutable base and beside it a small exact delta of what came since.
 
-Additions go to the delta, removals of the base are masked. When either grows, the next base is
-built in the background and swapped in at once: searches and changes go on meanwhile, and what was
-added or removed during the building is in the new delta and the new mask. A leaf says what its base
-is, how it is built, loaded and saved.
+Additions go to the delta, removals of the base are masked. When either grows, or nothing has
+changed for some seconds, the next base is built in the background and swapped in at once: searches
+and changes go on meanwhile, and what was added or removed during the building is in the new delta
+and the new mask. A leaf says what its base is, how it is built, loaded and saved.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,14 @@ from memory3_retriever.indexes.keys import KeyTable
 
 # So many masked vectors are at most searched in vain before the next base leaves them out.
 _MAX_MASKED = 1000
-# Delta and masked vectors may grow to this share of the base, so that building stays rare as a bank
-# grows.
-_CHANGED_SHARE = 0.02
+# A bank rests when nothing has changed for so long; then a smaller delta is worth a base.
+REST_SECONDS = 5.0
+_RESTING_DELTA = 256
+# After a fault, such as a full disk.
+_RETRY_SECONDS = 60.0
+# A base is written to the disk when so much of it is new, and when the bank rests: what was not
+# written is derived again at the start.
+_UNSAVED_SHARE = 0.02
 # Building gives way to searching where both want the same processor, and still gets a third of what
 # its neighbours get: a base that is never built makes every search slower.
 _BACKGROUND_NICENESS = 5
@@ -84,7 +90,15 @@ class LayeredIndex(Index):
         folder: Where bases are saved; None saves none.
         delta: Vectors that wait, searched exactly, before a base is built of them.
         empty: A base without vectors.
+
+    Attributes:
+        changed_share: To what share of the base delta and masked vectors may grow beyond their
+            limits, so that building stays rare as a bank grows.
+        resting_share: The same of the delta of a bank that rests.
     """
+
+    changed_share: ClassVar[float]
+    resting_share: ClassVar[float]
 
     def __init__(
         self,
@@ -104,6 +118,9 @@ class LayeredIndex(Index):
         self._builder: threading.Thread | None = None
         # What was removed since the building of the next base began.
         self._removed_since: set[bytes] = set()
+        # Vectors by which the base differs from the saved one.
+        self._num_unsaved = 0
+        self._rests_from = time.monotonic() + REST_SECONDS
         self._closed = threading.Event()
 
     @abstractmethod
@@ -173,9 +190,16 @@ class LayeredIndex(Index):
             OSError: The disk failed; what was saved before is intact.
         """
         base = self._state.base
-        if self.folder is not None and base is not self._saved and len(base.table):
+        if self._is_unsaved(base) and self.folder is not None:
             self._save_base(self.folder, base)
-            self._saved = base
+            self._saved, self._num_unsaved = base, 0
+
+    def tidy(self) -> None:
+        """Build and save in the background what is worth it, if the bank rests."""
+        with self._lock:
+            if self._builder is None and time.monotonic() >= self._rests_from:
+                unsaved = self._is_unsaved(self._state.base)
+                self._start_building(resting=True, due=unsaved or self._is_due(resting=True))
 
     def settle(self) -> None:
         """Wait until no base is being built."""
@@ -201,7 +225,7 @@ class LayeredIndex(Index):
             self._delta.add(keys, vectors)
             state = self._state
             self._state = _State(state.base, state.masked, self._delta.view)
-            self._build_if_due()
+            self._changed()
 
     def _remove(self, keys: set[bytes]) -> None:
         with self._lock:
@@ -212,50 +236,76 @@ class LayeredIndex(Index):
             self._state = _State(state.base, masked, self._delta.view)
             if self._builder is not None:
                 self._removed_since |= keys
-            self._build_if_due()
+            self._changed()
 
     def _search(self, queries: Vectors, k: int) -> list[list[Hit]]:
         return self._state.search(queries, k)
 
-    def _build_if_due(self) -> None:
-        if self._is_due() and self._builder is None:
+    def _changed(self) -> None:
+        self._rests_from = time.monotonic() + REST_SECONDS
+        self._start_building(resting=False, due=self._is_due(resting=False))
+
+    def _start_building(self, *, resting: bool, due: bool) -> None:
+        if due and self._builder is None and not self._closed.is_set():
             name = f"{self.name}-build"
-            self._builder = threading.Thread(target=self._build, name=name, daemon=True)
+            self._builder = threading.Thread(
+                target=self._build, args=(resting,), name=name, daemon=True
+            )
             self._builder.start()
 
-    def _is_due(self) -> bool:
+    def _is_due(self, *, resting: bool) -> bool:
         state = self._state
         table = state.base.table
         num_masked = int(np.count_nonzero(state.masked)) - (len(table) - table.num_live)
-        share = _CHANGED_SHARE * len(table)
-        due = len(self._delta) >= max(self._max_delta, share) or num_masked > max(
-            _MAX_MASKED, share
-        )
+        allowed = self.changed_share * len(table)
+        max_delta = max(self._max_delta, allowed)
+        if resting and len(table):
+            max_delta = min(max_delta, max(_RESTING_DELTA, self.resting_share * len(table)))
+        due = len(self._delta) >= max_delta or num_masked > max(_MAX_MASKED, allowed)
         return due and not self._closed.is_set()
 
-    def _build(self) -> None:
+    def _is_unsaved(self, base: Base) -> bool:
+        return self.folder is not None and base is not self._saved and len(base.table) > 0
+
+    def _build(self, resting: bool) -> None:
         give_way()
         try:
-            while True:
-                with self._lock:
-                    state, keys = self._state, sorted(self._delta.keys())
-                    vectors = self._delta.rows_of(keys)
-                    self._removed_since = set()
-                base = self._next_base(state.base, state.masked, keys, vectors, self._closed.is_set)
-                with self._lock:
-                    self._swap(base, set(keys))
-                self.save()
-                self.when_rebuilt()
-                with self._lock:
-                    if not self._is_due():
-                        self._builder = None
-                        return
+            while self._build_next(resting):
+                pass
         except BrokenOffError:
             self._builder = None
         except Exception:
             # Searches stay right without a new base: the delta is exact.
             _log.exception("an index could not be built or saved")
+            self._rests_from = time.monotonic() + _RETRY_SECONDS
             self._builder = None
+
+    def _build_next(self, resting: bool) -> bool:
+        """Build and swap in the next base, if one is due; save it, if that is due.
+
+        Returns:
+            Whether there may be more to do; where there is not, the builder has ended.
+        """
+        with self._lock:
+            state, due = self._state, self._is_due(resting=resting)
+            keys = sorted(self._delta.keys()) if due else []
+            vectors = self._delta.rows_of(keys)
+            self._removed_since = set()
+        if due:
+            base = self._next_base(state.base, state.masked, keys, vectors, self._closed.is_set)
+            with self._lock:
+                self._swap(base, set(keys))
+            num_removed = state.base.table.num_live - int(np.count_nonzero(~state.masked))
+            self._num_unsaved += len(keys) + num_removed
+        if resting or self._num_unsaved >= _UNSAVED_SHARE * len(self._state.base.table):
+            self.save()
+        if due:
+            self.when_rebuilt()
+        with self._lock:
+            if not self._is_due(resting=resting):
+                self._builder = None
+                return False
+        return True
 
     def _swap(self, base: Base, taken: set[bytes]) -> None:
         """Search the new base from now on; what changed while it was built goes beside it.
