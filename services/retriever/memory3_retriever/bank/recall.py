@@ -11,13 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from memory3.errors import CorruptDataError
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.ledger import VECTORS
-from memory3_retriever.bank.records import Vectors, vector_from_bytes
+from memory3_retriever.bank.records import Vectors, vector_from_bytes, vectors_from_bytes
 from memory3_retriever.bank.store import BankStore
 from memory3_retriever.indexes.base import Index, unit_rows
 from memory3_retriever.indexes.layered import give_way
@@ -29,6 +31,7 @@ PERIOD_S = 3600.0
 # An index that has grown or shrunk by less since it was measured is not measured again so soon.
 _CHANGED_SHARE = 0.05
 _BLOCK = 2048
+_KEY = np.dtype("V16")
 # Scores this near are equal: both sides compute them in float32, in another order.
 _EQUAL = 1e-5
 
@@ -76,22 +79,24 @@ def true_neighbours(
     sample = dict(_sampled(store, num_sampled, seed))
     keys = list(sample)
     vectors = unit_rows(np.stack([sample[key] for key in keys])) if keys else np.empty((0, 0))
-    best: list[list[tuple[bytes, float]]] = [[] for _ in keys]
     row_by_key = {key: row for row, key in enumerate(keys)}
+    scores = np.full((len(keys), K), -np.inf, dtype=np.float32)
+    names = np.zeros((len(keys), K), dtype=_KEY)
     started = time.perf_counter()
     for block_keys, block in _blocks(store) if keys else ():
-        scores = vectors @ unit_rows(block).T
-        for column, key in enumerate(block_keys):
-            if key in row_by_key:
-                scores[row_by_key[key], column] = -np.inf
-        top = np.argsort(-scores, axis=1)[:, :K]
-        for row, columns in enumerate(top):
-            best[row].extend((block_keys[c], float(scores[row, c])) for c in columns.tolist())
-            best[row].sort(key=lambda pair: -pair[1])
-            del best[row][K:]
+        near = vectors @ unit_rows(block).T
+        for column in [n for n, key in enumerate(block_keys) if key in row_by_key]:
+            near[row_by_key[block_keys[column]], column] = -np.inf
+        block_names = np.broadcast_to(np.frombuffer(b"".join(block_keys), _KEY), near.shape)
+        scores, names = _best(
+            np.concatenate([scores, near], axis=1), np.concatenate([names, block_names], axis=1)
+        )
         pause(time.perf_counter() - started)
         started = time.perf_counter()
-    found = [[(key, score) for key, score in row if np.isfinite(score)] for row in best]
+    found = [
+        [(name.tobytes(), score) for name, score in zip(*row, strict=True) if np.isfinite(score)]
+        for row in zip(names, scores.tolist(), strict=True)
+    ]
     return Truth(keys, np.asarray(vectors, dtype=np.float32), found)
 
 
@@ -211,8 +216,8 @@ class RecallWatch:
             _log.warning("an index found too little and searches harder", **told, change=change)
 
     def _pause(self, seconds: float) -> None:
-        """At most half of one processor."""
-        if self._closed.wait(min(seconds, 1.0)):
+        """At most a quarter of one processor."""
+        if self._closed.wait(min(3 * seconds, 1.0)):
             raise BrokenOffError
 
 
@@ -234,19 +239,32 @@ def _blocks(store: BankStore) -> Iterator[tuple[list[bytes], Vectors]]:
     environment, dimensions = store.environment, store.info.embedder.dimensions
     after: bytes | None = None
     while True:
-        keys, rows = [], []
         with environment.read() as txn, txn.cursor(environment.databases[VECTORS]) as cursor:
             there = cursor.first() if after is None else cursor.set_range(after + b"\0")
-            for key, value in cursor.iternext() if there else ():
-                after = key
-                try:
-                    rows.append(vector_from_bytes(key, value, dimensions))
-                    keys.append(key)
-                except CorruptDataError:
-                    # Verifying tells of it; the others can be searched.
-                    continue
-                if len(keys) == _BLOCK:
-                    break
-        if not keys:
+            rows = list(islice(cursor.iternext(), _BLOCK)) if there else []
+        if not rows:
             return
-        yield keys, np.stack(rows)
+        after = rows[-1][0]
+        try:
+            vectors = vectors_from_bytes(rows, dimensions)
+        except CorruptDataError:
+            # Verifying tells of a damaged one; the others can be searched.
+            rows = [(key, data) for key, data in rows if _is_sound(key, data, dimensions)]
+            vectors = vectors_from_bytes(rows, dimensions)
+        yield [key for key, _ in rows], vectors
+
+
+def _is_sound(key: bytes, data: bytes, dimensions: int) -> bool:
+    try:
+        vector_from_bytes(key, data, dimensions)
+    except CorruptDataError:
+        return False
+    return True
+
+
+def _best(scores: Vectors, names: npt.NDArray[np.void]) -> tuple[Vectors, npt.NDArray[np.void]]:
+    """The first `K` of each row by falling score."""
+    few = np.argpartition(-scores, K - 1, axis=1)[:, :K]
+    order = np.argsort(-np.take_along_axis(scores, few, axis=1), axis=1, kind="stable")
+    chosen = np.take_along_axis(few, order, axis=1)
+    return np.take_along_axis(scores, chosen, axis=1), np.take_along_axis(names, chosen, axis=1)
