@@ -69,11 +69,12 @@ class RetrievalMethods(ServicerBase):
         else:
             references, existing = {}, bank.store.existing(_keys(found))
         wanted = [key for key in _keys(found) if key in existing and key not in held]
-        there = model.memories.ensure(bank, set(wanted), wait_s)
+        there, waited = model.memories.ensure(bank, set(wanted), wait_s)
         limit.check()
-        # Writing may have taken until some of them expired.
-        existing = bank.store.existing(existing)
-        there &= existing
+        if waited:
+            # Writing may have taken until some of them expired.
+            existing = bank.store.existing(existing)
+            there &= existing
         # The first are read before anything is sent, so that a fault is the call's only answer, and
         # one that was deleted since the search is no hit any more.
         gone, memories = model.memories.read(bank, [key for key in wanted if key in there])
@@ -134,11 +135,9 @@ def _result(
 
 def _pieces(key: bytes, envelope: bytes) -> Iterator[retriever_pb2.RetrieveResponse]:
     for offset in range(0, len(envelope), PIECE_BYTES):
-        yield retriever_pb2.RetrieveResponse(
-            piece=retriever_pb2.MemoryPiece(
-                reference_id=key.hex(),
-                offset=offset,
-                total_bytes=len(envelope),
-                data=envelope[offset : offset + PIECE_BYTES],
-            )
-        )
+        response = retriever_pb2.RetrieveResponse()
+        # In place: a piece made apart would be copied into the response.
+        piece = response.piece
+        piece.reference_id, piece.offset, piece.total_bytes = key.hex(), offset, len(envelope)
+        piece.data = envelope[offset : offset + PIECE_BYTES]
+        yield response

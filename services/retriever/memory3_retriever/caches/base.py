@@ -1,8 +1,8 @@
 """What a cache is: envelopes kept close, bound to bank, checkpoint and reference.
 
 The family ``memory3.caches``. A cache may lose anything at any time and its faults never reach the
-caller: they only change speed. What comes out is verified by the caller before use, so a cache
-must not know what an envelope is, nor banks, nor the wire.
+caller: they only change speed. What comes out is verified by the caller before use, unless it never
+left the process, so a cache must not know what an envelope is, nor banks, nor the wire.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Cache(ABC):
     """Keeps values by key, as long as it likes. Any number of threads may use it at once."""
 
     name: ClassVar[str]
+    # Whether what comes out is the very objects that were put in: then it needs no second check.
+    in_process: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

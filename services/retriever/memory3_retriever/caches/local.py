@@ -27,6 +27,7 @@ class LocalCache(Cache):
     """
 
     name: ClassVar[str] = "local"
+    in_process: ClassVar[bool] = True
 
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
         self._lock = threading.Lock()

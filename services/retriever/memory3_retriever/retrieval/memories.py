@@ -1,7 +1,7 @@
 """Handing out memories: from the cache, else from the bank, else written at last.
 
-Every envelope is verified on its way out, wherever it came from. The cache's mistakes only cost
-time; the bank's are errors.
+Every envelope is verified on its way into the process, wherever it came from. The cache's mistakes
+only cost time; the bank's are errors.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class MemoryReader:
         self.num_from_cache = 0
         self.num_from_bank = 0
 
-    def ensure(self, bank: LiveBank, keys: set[bytes], wait_s: float) -> set[bytes]:
-        """Those of the keys whose memory is there, after waiting for the missing ones.
+    def ensure(self, bank: LiveBank, keys: set[bytes], wait_s: float) -> tuple[set[bytes], bool]:
+        """Those of the keys whose memory is there, and whether missing ones were waited for.
 
         Raises:
             CheckpointMismatchError: Missing ones cannot be written by this encoder.
         """
         there = bank.store.with_memory(keys)
-        if there != keys:
-            with self._metrics.retrieval.labels("write").time():
-                self._writer.write(bank, keys - there, wait_s)
-            there = bank.store.with_memory(keys)
-        return there
+        if there == keys:
+            return there, False
+        with self._metrics.retrieval.labels("write").time():
+            self._writer.write(bank, keys - there, wait_s)
+        return bank.store.with_memory(keys), True
 
     def read(
         self, bank: LiveBank, keys: Sequence[bytes]
@@ -131,7 +131,11 @@ class MemoryReader:
     def _from_cache(self, bank: LiveBank, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         keys_by_name = {_cache_key(bank, key): key for key in keys}
         sound: dict[bytes, bytes] = {}
-        for name, envelope in self.cache.get_many(list(keys_by_name)).items():
+        found = self.cache.get_many(list(keys_by_name))
+        if self.cache.in_process:
+            # Verified when it was put there.
+            return {keys_by_name[name]: envelope for name, envelope in found.items()}
+        for name, envelope in found.items():
             try:
                 verify(envelope, checkpoint_digest=bank.info.checkpoint_digest)
             except (CorruptDataError, CheckpointMismatchError) as error:
