@@ -1,14 +1,18 @@
 """Search and Retrieve: right order, every memory once, held ones not sent, pieces bounded."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import redis
 from memory3_retriever.bank.ledger import MEMORIES
+from memory3_retriever.caches.redis import RedisCache
 
 from memory3.errors import CorruptDataError, DeadlineExceededError, NotFoundError
 from memory3.memory.envelope import unpack
 from memory3.v1 import encoder_pb2, memory_pb2, retriever_pb2
+from tests.redis_server import RedisServer
 from tests.unit.retriever.calls import (
     BANK,
     add_references,
@@ -123,23 +127,25 @@ def test_a_second_retrieval_is_served_by_the_cache(filled: RunningRetriever) -> 
         assert filled.sample("memory3_retrieval_seconds_count", step=step) == 2
 
 
-def test_a_corrupt_value_in_the_cache_is_a_miss(filled: RunningRetriever) -> None:
+def test_a_corrupt_value_in_the_cache_is_a_miss(
+    start_retriever: Callable[..., RunningRetriever], redis_server: RedisServer
+) -> None:
     """Damaged, empty, or of another checkpoint: the bank's own memory is sent instead."""
-    good = retrieve(filled, text_query("cat"), k=6).envelopes
-    cache: Any = filled.loaded.cache
-    keys = sorted({*cache._values._small, *cache._values._main})
-    cache.put_many(
-        {
-            keys[0]: cache._values.get(keys[0])[:-1] + b"!",
-            keys[1]: b"",
-            keys[2]: envelope_of("x", "f" * 64),
-            keys[3]: b"\x80\x04cos\nsystem\n",
-        }
-    )
-    assert retrieve(filled, text_query("cat"), k=6).envelopes == good
-    assert filled.sample("memory3_cache_rejected_total", reason="CORRUPT_DATA") == 3
-    assert filled.sample("memory3_cache_rejected_total", reason="CHECKPOINT_MISMATCH") == 1
-    assert retrieve(filled, text_query("cat"), k=6).envelopes == good
+    retriever = start_retriever(cache=f"redis:{redis_server.patient_url}")
+    retriever.create()
+    add_references(retriever, *TEXTS)
+    good = retrieve(retriever, text_query("cat"), k=6).envelopes
+    cache = cast(RedisCache, retriever.loaded.cache)
+    cache.settle()
+    with redis.Redis.from_url(redis_server.url) as client:
+        names = sorted(client.keys("*"))
+        first = client.get(names[0])
+        values = [first[:-1] + b"!", b"", envelope_of("x", "f" * 64), b"\x80\x04cos\nsystem\n"]
+        client.mset(dict(zip(names[:4], values, strict=True)))
+    assert retrieve(retriever, text_query("cat"), k=6).envelopes == good
+    assert retriever.sample("memory3_cache_rejected_total", reason="CORRUPT_DATA") == 3
+    assert retriever.sample("memory3_cache_rejected_total", reason="CHECKPOINT_MISMATCH") == 1
+    assert retrieve(retriever, text_query("cat"), k=6).envelopes == good
 
 
 def _spoil(retriever: RunningRetriever, reference_id: str, value: bytes) -> None:
