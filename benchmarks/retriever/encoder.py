@@ -1,11 +1,16 @@
-"""An encoder without a model, for adding while querying: made-up vectors and memories at once."""
+"""An encoder without a model: ``python -m benchmarks.retriever.encoder DIGEST PORT_FILE``.
+
+A process of its own, as the real one is. Its vectors and memories are made before it is asked, so
+that what is measured beside it is the retriever and not this.
+"""
 
 from __future__ import annotations
 
-import re
+import itertools
+import sys
 from collections.abc import Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -14,34 +19,37 @@ from benchmarks.retriever.data import envelope_of, vectors_of
 from benchmarks.retriever.filling import EMBEDDER
 from memory3.v1 import encoder_pb2, encoder_pb2_grpc, memory_pb2
 
+_NUM_MADE = 2000
+# Numbers of references that no bank here has.
+_FIRST = 1 << 41
+
 
 class MadeUp(encoder_pb2_grpc.EncoderServiceServicer):
     """Answers as an encoder would whose model costs nothing."""
 
     def __init__(self, digest: str) -> None:
         self._digest = digest
+        rows = vectors_of(np.arange(_FIRST, _FIRST + _NUM_MADE))
+        vectors = [encoder_pb2.Vector(values=row.tolist()) for row in rows]
+        envelopes = [envelope_of(number, digest) for number in range(_NUM_MADE)]
+        self._made = itertools.cycle(zip(vectors, envelopes, strict=True))
 
     def Encode(  # noqa: N802 - gRPC names methods as the proto does
         self, request: encoder_pb2.EncodeRequest, context: grpc.ServicerContext
     ) -> Iterator[encoder_pb2.EncodeResponse]:
         """One response for each reference."""
-        numbers = [_number_of(reference.text) for reference in request.references]
-        rows = vectors_of(np.array(numbers, dtype=np.int64))
-        for index, (reference, number) in enumerate(zip(request.references, numbers, strict=True)):
-            response = encoder_pb2.EncodeResponse(index=index)
-            response.memory.reference_id = reference.id
-            response.memory.envelope = envelope_of(number, self._digest)
-            response.vector.values.extend(rows[index].tolist())
+        for index, reference in enumerate(request.references):
+            vector, envelope = next(self._made)
+            response = encoder_pb2.EncodeResponse(index=index, vector=vector)
+            response.memory.reference_id, response.memory.envelope = reference.id, envelope
             yield response
 
     def Embed(  # noqa: N802 - the same
         self, request: encoder_pb2.EmbedRequest, context: grpc.ServicerContext
     ) -> encoder_pb2.EmbedResponse:
         """One vector for each text."""
-        rows = vectors_of(np.array([_number_of(text) for text in request.texts], dtype=np.int64))
-        return encoder_pb2.EmbedResponse(
-            vectors=[encoder_pb2.Vector(values=row.tolist()) for row in rows]
-        )
+        vectors = [next(self._made)[0] for _ in request.texts]
+        return encoder_pb2.EmbedResponse(vectors=vectors)
 
     def GetInfo(  # noqa: N802 - the same
         self, request: encoder_pb2.EncoderServiceGetInfoRequest, context: grpc.ServicerContext
@@ -57,19 +65,15 @@ class MadeUp(encoder_pb2_grpc.EncoderServiceServicer):
         )
 
 
-@contextmanager
-def made_up_encoder(digest: str) -> Iterator[str]:
-    """A running one; gives its address."""
+def main() -> None:
+    """Serve until killed."""
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(MadeUp(digest), server)
+    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(MadeUp(sys.argv[1]), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(0).wait()
+    Path(sys.argv[2]).write_text(str(port))
+    server.wait_for_termination()
 
 
-def _number_of(text: str) -> int:
-    found = re.search(r"number (\d+)", text)
-    return int(found.group(1)) if found else 0
+if __name__ == "__main__":
+    main()

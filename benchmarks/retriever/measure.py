@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,20 +20,19 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.retriever import load
 from benchmarks.retriever.data import envelope_of, is_stored, queries, text_of
-from benchmarks.retriever.encoder import made_up_encoder
 from benchmarks.retriever.filling import BANK, K, build_index, recall_at_5, write_bank
-from benchmarks.retriever.process import bare_stream, retriever
+from benchmarks.retriever.process import adding, bare_stream, made_up_encoder, retriever
 from benchmarks.timing import seconds_side_by_side
 from memory3.checkpoint import Checkpoint
 from memory3.memory.envelope import verify
-from memory3.rpc.channel import connect
-from memory3.v1 import memory_pb2, retriever_pb2, retriever_pb2_grpc
 
 RESOURCE = f"banks/{BANK}"
 CALLERS = (1, 8, 64)
 # Queries of one Search call where throughput is compared; memories of one Retrieve call.
 PER_CALL, MEMORIES_PER_CALL = 64, 64
-_ADDED_PER_CALL = 64
+# References a second that are added where adding is paced: ten times what the encoder of a small
+# checkpoint writes on one processor.
+PACE = 500.0
 
 Told = Callable[[str], None]
 
@@ -67,18 +65,24 @@ def measure(
     beyond = sizes["data_bytes"] - sizes["payload_bytes"] + index_bytes
     figures["index_file_bytes"] = index_bytes
     figures["disk_bytes_beyond_payload_per_reference"] = beyond / count
-    with made_up_encoder(digest) as encoder, retriever(checkpoint, data, data, encoder) as process:
+    with (
+        made_up_encoder(digest, data) as encoder,
+        retriever(checkpoint, data, data, encoder.address) as process,
+    ):
         figures["restart_seconds"] = process.ready_seconds
         figures["memory_bytes_after_start"] = process.memory_bytes()
         figures |= _loads(process.address, digest, count, stored, seconds, told)
         figures["memory_bytes_after_load"] = process.memory_bytes()
         figures["memory_bytes_per_reference"] = process.memory_bytes() / count
         told(f"{count:,}: adding while querying")
-        figures["adding"] = _adding(process.address, digest, count, seconds)
+        figures["adding"] = _adding(process.address, seconds)
     figures["bytes"] = _bytes(data, digest, count, stored, seconds, checkpoint)
     bare, searched = figures["bare_index_queries_per_second"], figures["search"]
     figures["qps_ratio"] = searched["queries_per_second"] / bare
     figures["qps_ratio_one_query_per_call"] = searched["one_per_call"] / bare
+    figures["qps_ratio_one_query_per_call_of_8_callers"] = (
+        searched["one_per_call_of_8_callers"] / bare
+    )
     figures["bytes_ratio"] = figures["bytes"]["ratio"]
     return figures
 
@@ -145,52 +149,35 @@ def _loads(
         figures[str(num_callers)] = load.called(address, num_callers, seconds, call).figures()
     told(f"{count:,}: Search")
     one = load.called(address, 1, seconds, load.search(RESOURCE, wanted, 1)).figures()
+    eight = load.called(address, 8, seconds, load.search(RESOURCE, wanted, 1)).figures()
     many = load.called(address, 2, seconds, load.search(RESOURCE, wanted, PER_CALL)).figures()
     search = {
         "one_per_call": one["calls_per_second"],
         "one_per_call_p50_ms": one["p50_ms"],
+        "one_per_call_of_8_callers": eight["calls_per_second"],
         "queries_per_second": many["calls_per_second"] * PER_CALL,
         "queries_per_call": PER_CALL,
-        "errors": one["errors"] + many["errors"],
+        "errors": one["errors"] + eight["errors"] + many["errors"],
     }
     return {"retrieve": figures, "search": search}
 
 
-def _adding(address: str, digest: str, count: int, seconds: float) -> dict[str, float]:
-    """One caller's searches alone, then beside a stream that adds; p99 of both."""
+def _adding(address: str, seconds: float) -> dict[str, Any]:
+    """One caller's searches alone, then beside somebody who adds: as fast as it goes, and paced."""
     call = load.search(RESOURCE, queries(2000, seed=2), 1)
-    alone = load.called(address, 1, 2 * seconds, call)
-    num_added, failures = 0, 0
-    with connect(address) as channel, load.calling(address, 1, call) as beside:
-        stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
-        until, first = time.perf_counter() + 2 * seconds, count
-        # One request at a time: what waits in buffers would be added after the searches have ended.
-        answered = threading.Semaphore(1)
-
-        def requests() -> Any:
-            nonlocal first
-            while answered.acquire() and time.perf_counter() < until:
-                references = [
-                    memory_pb2.Reference(text=f"This is number {n}.")
-                    for n in range(first, first + _ADDED_PER_CALL)
-                ]
-                first += _ADDED_PER_CALL
-                yield retriever_pb2.AddReferencesRequest(bank=RESOURCE, references=references)
-
-        for response in stub.AddReferences(requests()):
-            failures += sum(result.HasField("error") for result in response.results)
-            num_added += sum(result.added for result in response.results)
-            answered.release()
-    one, other = alone.figures(), beside.figures()
-    return {
-        "alone_p99_ms": one["p99_ms"],
-        "beside_p99_ms": other["p99_ms"],
-        "alone_p50_ms": one["p50_ms"],
-        "beside_p50_ms": other["p50_ms"],
-        "p99_ratio": other["p99_ms"] / one["p99_ms"],
-        "added_per_second": num_added / beside.wall_seconds,
-        "errors": one["errors"] + other["errors"] + failures,
-    }
+    alone = load.called(address, 1, 2 * seconds, call).figures()
+    figures: dict[str, Any] = {"alone_p50_ms": alone["p50_ms"], "alone_p99_ms": alone["p99_ms"]}
+    for name, rate in {"paced": PACE, "full_speed": 0.0}.items():
+        with adding(address, RESOURCE, rate) as added:
+            beside = load.called(address, 1, 2 * seconds, call).figures()
+        figures[name] = {
+            "p50_ms": beside["p50_ms"],
+            "p99_ms": beside["p99_ms"],
+            "p99_ratio": beside["p99_ms"] / alone["p99_ms"],
+            "added_per_second": added["added"] / added["seconds"],
+            "errors": alone["errors"] + beside["errors"] + added["errors"],
+        }
+    return figures
 
 
 def _bytes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -52,6 +53,27 @@ def bare_stream(scratch: Path) -> Iterator[Process]:
     """A gRPC server that sends bytes from memory and does nothing else."""
     with _running(["-m", "benchmarks.retriever.bare"], scratch / "port") as process:
         yield process
+
+
+@contextmanager
+def made_up_encoder(digest: str, scratch: Path) -> Iterator[Process]:
+    """An encoder whose vectors and memories are made up."""
+    command = ["-m", "benchmarks.retriever.encoder", digest]
+    with _running(command, scratch / "encoder-port") as process:
+        yield process
+
+
+@contextmanager
+def adding(address: str, bank: str, rate: float) -> Iterator[dict[str, float]]:
+    """Somebody who adds references while the block runs; what became of it is there after it."""
+    command = [sys.executable, "-m", "benchmarks.retriever.adder", address, bank, str(rate)]
+    outcome: dict[str, float] = {}
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield outcome
+    finally:
+        printed, _ = child.communicate()
+        outcome.update(json.loads(printed))
 
 
 @contextmanager
