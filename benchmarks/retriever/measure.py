@@ -12,19 +12,14 @@ import hnswlib
 import numpy as np
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.records import Reference
-from memory3_retriever.caches.base import open_cache
 from memory3_retriever.indexes.graph import METRIC, GraphParameters
-from memory3_retriever.metrics import RetrieverMetrics
-from memory3_retriever.retrieval.memories import MemoryReader
-from prometheus_client import CollectorRegistry
 
 from benchmarks.retriever import load
 from benchmarks.retriever.data import envelope_of, is_stored, queries, text_of
 from benchmarks.retriever.filling import BANK, K, build_index, recall_at_5, write_bank
 from benchmarks.retriever.process import adding, bare_stream, made_up_encoder, retriever
-from benchmarks.timing import seconds_side_by_side
+from benchmarks.retriever.reading import measure_reading
 from memory3.checkpoint import Checkpoint
-from memory3.memory.envelope import verify
 
 RESOURCE = f"banks/{BANK}"
 CALLERS = (1, 8, 64)
@@ -59,7 +54,8 @@ def measure(
     figures: dict[str, Any] = {"references": count, "stored_share": stored, **sizes, **built}
     figures["recall_at_5"] = recall_at_5(bank, count)
     figures["bare_index_queries_per_second"] = _bare_index(bank, index, seconds)
-    figures["read"] = _reads(bank, digest)
+    stored_keys = sorted(bank.store.with_memory(_key(number) for number in range(500)))
+    figures["read"] = measure_reading(bank, stored_keys, checkpoint)
     bank.close()
     index_bytes = sum(p.stat().st_size for p in (folder / "index").rglob("*") if p.is_file())
     beyond = sizes["data_bytes"] - sizes["payload_bytes"] + index_bytes
@@ -109,33 +105,6 @@ def _bare_index(bank: LiveBank, index: str, seconds: float) -> float:
         if (passed := time.perf_counter() - started) > seconds:
             return done / passed
     raise AssertionError
-
-
-def _reads(bank: LiveBank, digest: str) -> dict[str, float]:
-    """A warm hit of the local cache against reading the same memories from LMDB, in-process."""
-    keys = sorted(bank.store.with_memory(_key(number) for number in range(500)))[:5]
-    readers = {}
-    for name in ("local", "none"):
-        metrics = RetrieverMetrics.on(CollectorRegistry())
-        readers[name] = MemoryReader(open_cache(name), None, metrics)  # type: ignore[arg-type]
-
-    def read(name: str) -> int:
-        _, memories = readers[name].read(bank, keys)
-        return sum(len(envelope) for _, envelope in memories)
-
-    def plain() -> None:
-        for envelope in bank.store.memories(keys).values():
-            verify(envelope, checkpoint_digest=digest)
-
-    ways = {"cache": lambda: read("local"), "bank": lambda: read("none"), "lmdb": plain}
-    took = seconds_side_by_side(ways, rounds=201)
-    return {
-        "cache_hit_ms": 1000 * took["cache"],
-        "bank_read_ms": 1000 * took["bank"],
-        "lmdb_read_ms": 1000 * took["lmdb"],
-        "cache_hit_over_bank_read": took["cache"] / took["bank"],
-        "cache_hit_over_lmdb_read": took["cache"] / took["lmdb"],
-    }
 
 
 def _loads(

@@ -67,8 +67,8 @@ class RetrievalMethods(ServicerBase):
             references = _references(bank, found)
             existing = set(references)
         else:
-            references, existing = {}, bank.store.existing(_keys(found))
-        wanted = [key for key in _keys(found) if key in existing and key not in held]
+            references, existing = {}, found.existing
+        wanted = [key for key in found.keys if key in existing and key not in held]
         there, waited = model.memories.ensure(bank, set(wanted), wait_s)
         limit.check()
         if waited:
@@ -91,13 +91,8 @@ class RetrievalMethods(ServicerBase):
         model.memories.count_unsent(len(unsent & held), len(unsent - held))
 
 
-def _keys(found: Found) -> list[bytes]:
-    """The keys of all hits, each once, in the order of the results."""
-    return list(dict.fromkeys(hit.key for hits in found.hits for hit in hits))
-
-
 def _references(bank: LiveBank, found: Found) -> dict[bytes, Reference]:
-    return bank.store.get(_keys(found))
+    return bank.store.get(found.keys)
 
 
 def _wait_seconds(request: retriever_pb2.RetrieveRequest, limit: CallLimit) -> float:

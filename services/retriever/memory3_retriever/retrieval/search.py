@@ -43,10 +43,22 @@ Query = TextQuery | VectorQuery | NamedQuery
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The revision that was searched, and the hits of each query."""
+    """What was found.
+
+    Attributes:
+        revision: The revision that was searched.
+        hits: Those of each query; of searches, also what was deleted or has expired meanwhile.
+        existing: The keys of hits that are still there.
+    """
 
     revision: int
     hits: list[list[Hit]]
+    existing: set[bytes]
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The keys of all hits, each once, in the order of the results."""
+        return list(dict.fromkeys(hit.key for hits in self.hits for hit in hits))
 
 
 class Searcher:
@@ -103,10 +115,12 @@ class Searcher:
             index: query.keys for index, query in enumerate(queries)
             if isinstance(query, NamedQuery)
         }  # fmt: skip
-        self._require_existing(bank, named)
         for index, keys in named.items():
             hits_by_query[index] = [Hit(key, 0.0) for key in keys]
-        return Found(revision, [hits_by_query[index] for index in range(len(queries))])
+        hits = [hits_by_query[index] for index in range(len(queries))]
+        existing = bank.store.existing({hit.key for found in hits for hit in found})
+        _require_existing(bank, existing, named)
+        return Found(revision, hits, existing)
 
     def _vectors(
         self, bank: LiveBank, queries: Sequence[Query], limit: Limit
@@ -123,14 +137,16 @@ class Searcher:
             rows.update(zip(texts, vectors, strict=True))
         return rows
 
-    def _require_existing(self, bank: LiveBank, named: dict[int, tuple[bytes, ...]]) -> None:
-        existing = bank.store.existing({key for keys in named.values() for key in keys})
-        for index, keys in named.items():
-            for place, key in enumerate(keys):
-                if key not in existing:
-                    raise NotFoundError(
-                        f"{bank.resource} has no reference {key.hex()}",
-                        field=f"queries[{index}].references.ids[{place}]",
-                        remedy="use ids that adding or searching gave",
-                        metadata={"resource": key.hex()},
-                    )
+
+def _require_existing(
+    bank: LiveBank, existing: set[bytes], named: dict[int, tuple[bytes, ...]]
+) -> None:
+    for index, keys in named.items():
+        for place, key in enumerate(keys):
+            if key not in existing:
+                raise NotFoundError(
+                    f"{bank.resource} has no reference {key.hex()}",
+                    field=f"queries[{index}].references.ids[{place}]",
+                    remedy="use ids that adding or searching gave",
+                    metadata={"resource": key.hex()},
+                )
