@@ -155,7 +155,12 @@ class Checkpoint:
         return tokenizer
 
     def load_model(
-        self, *, dtype: torch.dtype, device: str = "cpu", writing_half: bool = False
+        self,
+        *,
+        dtype: torch.dtype,
+        device: str = "cpu",
+        writing_half: bool = False,
+        packed: bool = False,
     ) -> Transformer:
         """The model in evaluation mode. Imports torch.
 
@@ -164,6 +169,8 @@ class Checkpoint:
             device: Where they are put.
             writing_half: Only the layers that write memories (paper §3.4), for what needs no
                 logits; the others are not read from disk, and there is no output matrix.
+            packed: Its matrices packed for inference, where the device has such kernels; it cannot
+                be trained or saved then.
 
         Raises:
             CheckpointFormatError: The weights are no safetensors file.
@@ -172,6 +179,7 @@ class Checkpoint:
         import torch
         from safetensors import safe_open
 
+        from memory3.model.packing import pack
         from memory3.model.transformer import Transformer
 
         self._verify_shapes()  # a checkpoint may have been opened without
@@ -184,7 +192,10 @@ class Checkpoint:
         with safe_open(self.path / WEIGHTS, framework="pt", device=device) as stored:
             weights = {name: stored.get_tensor(name) for name in model.state_dict()}
         model.load_state_dict(weights, strict=True, assign=True)
-        return model.to(dtype).eval().requires_grad_(False)
+        model = model.to(dtype).eval().requires_grad_(False)
+        if packed:
+            pack(model, with_head=not writing_half)
+        return model
 
     def info(self) -> CheckpointInfo:
         """The form that travels on the wire."""

@@ -106,7 +106,7 @@ class CheckpointEmbedder(Embedder):
         lexical = (
             LexicalEmbedder.from_checkpoint(embedder_dir, None) if config.lexical_share else None
         )
-        model = checkpoint.load_model(dtype=torch.float32, writing_half=True)
+        model = checkpoint.load_model(dtype=torch.float32, writing_half=True, packed=True)
         digest = _digest(checkpoint, files, lexical)
         return cls(model, checkpoint.tokenizer, pooling, config, lexical, digest)
 

@@ -68,7 +68,7 @@ class Subject:
         checkpoint = Checkpoint.open(path)
         finds = load_embedder(embedder, checkpoint.embedder_dir)
         place = check_device(device)
-        model = checkpoint.load_model(dtype=choose_dtype(dtype, place), device=device)
+        model = checkpoint.load_model(dtype=choose_dtype(dtype, place), device=device, packed=True)
         num_tokens = 1 + max(checkpoint.tokenizer.get_vocab().values())
         return cls(checkpoint, model, finds, load_codec(codec, checkpoint.codec_file), num_tokens)
 

@@ -48,7 +48,10 @@ class Attention(nn.Module):
         self.wq = nn.Linear(config.width, queries, bias=bias)
         self.wk = nn.Linear(config.width, pairs, bias=bias)
         self.wv = nn.Linear(config.width, pairs, bias=bias)
-        self.wo = nn.Linear(queries, config.width, bias=config.attention_bias == "all")
+        self.wo: nn.Module = nn.Linear(queries, config.width, bias=config.attention_bias == "all")
+        # In place of the first three, where the model is packed.
+        self.joined: nn.Module | None = None
+        self._widths = (queries, pairs, pairs)
         self.qk_norm = config.qk_norm
         if self.qk_norm:
             self.q_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps)
@@ -57,9 +60,11 @@ class Attention(nn.Module):
     def project(self, x_BTE: Tensor, table: tuple[Tensor, Tensor]) -> HeadStates:
         """Queries, keys and values of the tokens, rotated and not."""
         B, T, _ = x_BTE.shape
-        q = self.wq(x_BTE).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)
-        k = self.wk(x_BTE).view(B, T, self.num_kv_heads, self.head_dim).transpose(1, 2)
-        v = self.wv(x_BTE).view(B, T, self.num_kv_heads, self.head_dim).transpose(1, 2)
+        if self.joined is None:
+            flat = self.wq(x_BTE), self.wk(x_BTE), self.wv(x_BTE)
+        else:
+            flat = self.joined(x_BTE).split(self._widths, dim=-1)
+        q, k, v = (part.view(B, T, -1, self.head_dim).transpose(1, 2) for part in flat)
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         return HeadStates(apply_rope(q, table), apply_rope(k, table), v, q, k, x_BTE)

@@ -19,11 +19,17 @@ class FeedForward(nn.Module):
         super().__init__()
         self.w1 = nn.Linear(config.width, config.mlp_width, bias=config.mlp_bias)
         self.w3 = nn.Linear(config.width, config.mlp_width, bias=config.mlp_bias)
-        self.w2 = nn.Linear(config.mlp_width, config.width, bias=config.mlp_bias)
+        self.w2: nn.Module = nn.Linear(config.mlp_width, config.width, bias=config.mlp_bias)
+        # In place of the first two, where the model is packed.
+        self.joined: nn.Module | None = None
 
     def forward(self, x_BTE: Tensor) -> Tensor:
         """[B, T, E] to [B, T, E]."""
-        out: Tensor = self.w2(F.silu(self.w1(x_BTE)) * self.w3(x_BTE))
+        if self.joined is None:
+            gate, up = self.w1(x_BTE), self.w3(x_BTE)
+        else:
+            gate, up = self.joined(x_BTE).chunk(2, dim=-1)
+        out: Tensor = self.w2(F.silu(gate) * up)
         return out
 
 

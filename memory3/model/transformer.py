@@ -72,6 +72,8 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        # None where the embedding is the output matrix as well.
+        self.head: nn.Module | None = None
         if not config.tie_embeddings:
             self.head = nn.Linear(config.width, config.vocab_size, bias=False)
 
@@ -113,8 +115,19 @@ class Transformer(nn.Module):
     def logits(self, x_BTE: Tensor) -> Tensor:
         """Final norm and output matrix; float32 [B, T, V]."""
         x_BTE = self.norm(x_BTE)
-        weight = self.embedding.weight if self.config.tie_embeddings else self.head.weight
-        return nn.functional.linear(x_BTE, weight).float()
+        if self.head is None:
+            return nn.functional.linear(x_BTE, self.embedding.weight).float()
+        logits: Tensor = self.head(x_BTE)
+        return logits.float()
+
+    def output_matrix(self) -> nn.Linear:
+        """The output matrix as a layer; of tied embeddings it is the embedding."""
+        if isinstance(self.head, nn.Linear):
+            return self.head
+        with torch.device("meta"):
+            head = nn.Linear(self.config.width, self.config.vocab_size, bias=False)
+        head.weight = nn.Parameter(self.embedding.weight.detach(), requires_grad=False)
+        return head
 
     def forward(
         self,

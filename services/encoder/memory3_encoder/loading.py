@@ -39,7 +39,7 @@ def load(settings: EncoderSettings, metrics: EncoderMetrics) -> Loaded:
     torch.set_num_threads(settings.num_threads)
     device = check_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    model = checkpoint.load_model(dtype=dtype, device=settings.device)
+    model = checkpoint.load_model(dtype=dtype, device=settings.device, packed=True)
     limits = Limits(settings.batch_tokens, settings.queue_size, settings.linger_ms / 1000)
     work = ModelWork(MemoryWriter(model, checkpoint.config), checkpoint.digest)
     engine = EncoderEngine(work, embedder, limits, metrics)
