@@ -163,14 +163,16 @@ class SlotCache:
         self._keys[layer][slots, :, columns] = keys_BKD
         self._values[layer][slots, :, columns] = values_BKD
         stop = start + self._longest
-        if self._all_slots:  # a view instead of a copy
-            return self._keys[layer][:, :, :stop], self._values[layer][:, :, :stop]
-        return self._keys[layer][slots, :, :stop], self._values[layer][slots, :, :stop]
+        part = slots if self._range is None else self._range
+        return self._keys[layer][part, :, :stop], self._values[layer][part, :, :stop]
 
     def masks(self, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Masks of one step, once it has grown: bool [B, 1, 1, C], plain and of memory layers."""
         lengths = self.lengths[slots]
-        self._all_slots = slots.tolist() == list(range(self.num_slots))
+        first, last = int(slots[0]), int(slots[-1])
+        # Slots that follow one another are a view of the cache, others a copy in every layer.
+        follow = slots.tolist() == list(range(first, last + 1))
+        self._range = slice(first, last + 1) if follow else None
         context = torch.arange(self._longest, device=lengths.device) < lengths[:, None]
         sinks = context.new_ones(len(slots), self.num_sinks)
         plain = torch.cat((sinks, context), dim=1)
