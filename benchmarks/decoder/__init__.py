@@ -1,0 +1,1 @@
+"""What decoding with memories costs, and plain decoding against others: see ``--help``."""
