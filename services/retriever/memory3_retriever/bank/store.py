@@ -18,7 +18,14 @@ import numpy as np
 
 from memory3.errors import CorruptDataError, QuotaExceededError
 from memory3_retriever.bank.environment import Environment, Transaction
-from memory3_retriever.bank.ledger import COUNTERS_KEY, META, Change, Ledger, NewReference
+from memory3_retriever.bank.ledger import (
+    COUNTERS_KEY,
+    INFO_KEY,
+    META,
+    Change,
+    Ledger,
+    NewReference,
+)
 from memory3_retriever.bank.lookups import EXPIRY, LOOKUPS_KEY, expired
 from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.reading import DATABASES, Statistics, StoreReader
@@ -27,8 +34,6 @@ from memory3_retriever.bank.sources import ORDERED_KEY
 from memory3_retriever.bank.whole import require_whole
 
 __all__ = ["AlreadyThereError", "BankStore", "Statistics", "quota_exceeded"]
-
-_INFO_KEY = b"info"
 
 
 Then = Callable[[Change], None]
@@ -235,7 +240,7 @@ class BankStore(StoreReader):
         self.environment.close()
 
     def _put_info(self, txn: Transaction, info: BankInfo) -> None:
-        txn.put(_INFO_KEY, info.to_bytes(_INFO_KEY), db=self._db[META])
+        txn.put(INFO_KEY, info.to_bytes(INFO_KEY), db=self._db[META])
 
     def _make(self, info: BankInfo) -> None:
         def change(txn: Transaction) -> None:
@@ -268,14 +273,14 @@ class BankStore(StoreReader):
 
     def _read_info(self) -> BankInfo:
         with self.environment.read() as txn:
-            data = txn.get(_INFO_KEY, db=self._db[META])
+            data = txn.get(INFO_KEY, db=self._db[META])
         if data is None:
             raise CorruptDataError(
                 f"the files of {self.environment.resource} hold no bank",
                 field="bank",
                 remedy="restore the bank from a snapshot, or delete it",
             )
-        return BankInfo.from_bytes(_INFO_KEY, data)
+        return BankInfo.from_bytes(INFO_KEY, data)
 
     def _ledger(self, txn: Transaction) -> Ledger:
         return Ledger(txn, self._db, self._counters(txn), time.time_ns())
