@@ -18,6 +18,7 @@ from crc32c import crc32c
 from memory3.errors import CorruptDataError, FailedPreconditionError
 from memory3_retriever.bank.faults import typed_faults
 from memory3_retriever.bank.names import is_bank_id, resource_name
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.files import TEMPORARY_PREFIX, sync
 
 ALIASES_FILE = "aliases.json"
@@ -138,7 +139,9 @@ class Aliases:
                 file.write(json.dumps(body, indent=2) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
+            failpoint("aliases.written")
             os.replace(temporary, self._path)
+            failpoint("aliases.replaced")
             sync(self._path.parent)
         # One assignment: whoever resolves a name sees the one state or the other.
         self._by_name = by_name

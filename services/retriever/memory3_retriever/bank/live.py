@@ -28,6 +28,7 @@ from memory3_retriever.bank.selective import SelectiveSearch
 from memory3_retriever.bank.snapshot import copy_store
 from memory3_retriever.bank.store import BankStore, quota_exceeded
 from memory3_retriever.bank.verify import Problem, Report, verify_bank
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.files import TEMPORARY_PREFIX
 from memory3_retriever.indexes.base import Hit, Index, IndexState
 
@@ -265,6 +266,7 @@ class LiveBank:
             self._index.close()
             if self._index_folder.exists():
                 shutil.rmtree(self._index_folder)
+            failpoint("index.removed")
             index, watch = self._new_index()
             agree(index, self.store)
             self._index, self._watch = index, watch

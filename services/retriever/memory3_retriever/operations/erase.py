@@ -20,6 +20,7 @@ from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.snapshot import rewrite_snapshot
 from memory3_retriever.bank.store import BankStore
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.limits import Limit
 from memory3_retriever.replication.publisher import Publisher
 from memory3_retriever.retrieval.memories import MemoryReader
@@ -108,6 +109,7 @@ class Eraser:
         receipt = Receipt(
             bank.info.name, [key.hex() for key in change.removed], num_missing, change.revision
         )
+        failpoint("erase.deleted")
         self._limit.check()
         yield "writing the bank's files anew"
         bank.rewrite()
@@ -119,6 +121,7 @@ class Eraser:
         yield "emptying the cache"
         self._empty_cache(erased)
         receipt.places.append(ErasedPlace("cache", self._memories.cache.describe(), "emptied"))
+        failpoint("erase.emptied")
         yield from self._erase_snapshots(receipt, erased, source, keep=keep_snapshots)
         if self._publisher is not None:
             self._limit.check()

@@ -14,6 +14,7 @@ from memory3.errors import CorruptDataError, Memory3Error
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.catalog import Catalog
 from memory3_retriever.bank.live import LiveBank
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.files import sha256_of, temporary_folder
 from memory3_retriever.replication import generation as generations
 from memory3_retriever.replication.generation import Generation, Pointer, StoredFile
@@ -70,6 +71,7 @@ class Publisher:
             last = self._pointed(name)
             number = 1 + max([*known, last.number if last else 0])
             revision = bank.copy_files(copy)
+            failpoint("publish.copied")
             files = {}
             for path in sorted(path for path in copy.rglob("*") if path.is_file()):
                 own = path.relative_to(copy).as_posix()
@@ -79,8 +81,11 @@ class Publisher:
                 name, number, bank.info.uid, revision, bank.info.checkpoint_digest,
                 time.time_ns(), files,
             )  # fmt: skip
+            failpoint("publish.stored")
             generations.write_manifest(self._storage, published)
+            failpoint("publish.complete")
             generations.point(self._storage, name, number)
+            failpoint("publish.pointed")
             self._published[name] = (bank.info.uid, revision)
             self._remove_old(name, [*known, number])
         _log.info("published", bank=name, generation=number, revision=revision)
