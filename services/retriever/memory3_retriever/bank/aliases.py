@@ -9,6 +9,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,17 @@ class Aliases:
                 return False
             self._replace({key: each for key, each in self._by_name.items() if key != name})
             return True
+
+    def follow(self, by_name: Mapping[str, Alias]) -> None:
+        """Have these aliases and no others, durably; a damaged file is replaced.
+
+        Raises:
+            StorageFullError: There is no room; nothing was changed.
+        """
+        with self._lock:
+            if self._fault is not None or self._by_name != by_name:
+                self._replace(dict(by_name))
+                self._fault = None
 
     def _check(self) -> None:
         if self._fault is not None:

@@ -160,7 +160,7 @@ class Catalog:
         Raises:
             Memory3Error: What ``change`` raised, or why the bank cannot be opened even so.
         """
-        self._require_own(name)
+        self.require_own(name)
         path = self._banks_folder / name
         with self._changing, typed_faults(resource_name(name)):
             if not change(path):
@@ -179,7 +179,7 @@ class Catalog:
             InvalidArgumentError: The index does not take its argument.
             StorageFullError: There is no room.
         """
-        self._require_own(new.name)
+        self.require_own(new.name)
         make_index(new.index, new.embedder.dimensions).close()
         info = BankInfo(
             name=new.name,
@@ -212,7 +212,7 @@ class Catalog:
         Raises:
             FailedPreconditionError: Aliases point at it, or it is itself an alias.
         """
-        self._require_own(name)
+        self.require_own(name)
         with self._changing, typed_faults(resource_name(name)):
             self._require_no_alias(name)
             path = self._banks_folder / name
@@ -250,7 +250,7 @@ class Catalog:
             CorruptDataError: The snapshot is damaged.
             CheckpointMismatchError: It belongs to another checkpoint.
         """
-        self._require_own(name)
+        self.require_own(name)
         with self._changing:
             self._require_free(name)
             restore_snapshot(
@@ -316,7 +316,12 @@ class Catalog:
             path, name, map_bytes=self._map_bytes, max_map_bytes=self._max_bank_bytes, info=info
         )
 
-    def _require_own(self, name: str) -> None:
+    def require_own(self, name: str) -> None:
+        """Refuse to change what is a copy of another retriever's.
+
+        Raises:
+            FailedPreconditionError: This retriever follows another one.
+        """
         if self._follows:
             raise FailedPreconditionError(
                 f"{resource_name(name)} cannot be changed here: this retriever follows another one",
@@ -333,6 +338,7 @@ class Catalog:
             NotFoundError: There is no such bank.
             FailedPreconditionError: The alias does not point at ``expected_bank``.
         """
+        self.require_own(name)
         with self._changing:
             self._require_no_bank(name)
             with self._lock:
