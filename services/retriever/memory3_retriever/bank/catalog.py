@@ -233,8 +233,9 @@ class Catalog:
             NotFoundError: There is no such bank.
             AlreadyExistsError: There is such a snapshot.
         """
-        store = self.get(name, "name").store
-        return write_snapshot(store, self.snapshots, snapshot_id, self.staging)
+        bank = self.get(name, "name")
+        with bank.copying:
+            return write_snapshot(bank.store, self.snapshots, snapshot_id, self.staging)
 
     @property
     def staging(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -67,6 +68,10 @@ class LiveBank:
         follows: It is a copy of another retriever's: references are not changed here. It is closed
             when nobody uses it any more.
 
+    Attributes:
+        store: The same.
+        copying: Held while a snapshot is taken.
+
     Raises:
         CorruptDataError: A vector is damaged.
         PluginNotFoundError: The bank's index plugin is not installed.
@@ -74,6 +79,7 @@ class LiveBank:
 
     def __init__(self, store: BankStore, folder: Path, *, follows: bool = False) -> None:
         self.store = store
+        self.copying = threading.Lock()
         self._index_folder, self._follows = folder / INDEX_FOLDER, follows
         self._index, self._watch = self._new_index()
         try:
@@ -173,7 +179,12 @@ class LiveBank:
         self.store.put_memories(envelopes, then=lambda change: self._follow(change, {}))
 
     def delete(
-        self, keys: Iterable[bytes], source: str = "", exact_sources: Iterable[str] = ()
+        self,
+        keys: Iterable[bytes],
+        source: str = "",
+        exact_sources: Iterable[str] = (),
+        *,
+        erasing: bool = False,
     ) -> tuple[Change, int]:
         """As ``BankStore.delete``, and found no more.
 
@@ -182,7 +193,11 @@ class LiveBank:
         """
         self._require_own()
         return self.store.delete(
-            keys, source, exact_sources, then=lambda change: self._follow(change, {})
+            keys,
+            source,
+            exact_sources,
+            then=lambda change: self._follow(change, {}),
+            erasing=erasing,
         )
 
     def remove_expired(self, limit: int) -> Change | None:

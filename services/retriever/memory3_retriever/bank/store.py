@@ -26,10 +26,17 @@ from memory3_retriever.bank.ledger import (
     Ledger,
     NewReference,
 )
-from memory3_retriever.bank.lookups import EXPIRY, LOOKUPS_KEY, expired
+from memory3_retriever.bank.lookups import EXPIRY, KEY_BYTES, LOOKUPS_KEY, expired
 from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.reading import DATABASES, Statistics, StoreReader
-from memory3_retriever.bank.records import BankInfo, Counters, Reference, vector_to_bytes
+from memory3_retriever.bank.records import (
+    BankInfo,
+    Counters,
+    Reference,
+    seal,
+    unseal,
+    vector_to_bytes,
+)
 from memory3_retriever.bank.sources import ORDERED_KEY
 from memory3_retriever.bank.whole import require_whole
 
@@ -37,6 +44,9 @@ __all__ = ["AlreadyThereError", "BankStore", "Statistics", "quota_exceeded"]
 
 
 Then = Callable[[Change], None]
+
+# In ``meta``: the keys of what is being erased, while it is.
+_ERASING_KEY = b"erasing"
 
 
 class AlreadyThereError(Exception):
@@ -175,6 +185,8 @@ class BankStore(StoreReader):
         source: str = "",
         exact_sources: Iterable[str] = (),
         then: Then | None = None,
+        *,
+        erasing: bool = False,
     ) -> tuple[Change, int]:
         """Remove references with their vectors and memories, by key and by source.
 
@@ -182,6 +194,7 @@ class BankStore(StoreReader):
             keys: The keys.
             source: A source, removed with all that is inside it; empty for none.
             exact_sources: Sources of which only what they are exactly is removed.
+            erasing: Note what is removed, for `being_erased`, until `forget_erased`.
             then: Told of the change once it is durable, before the next one is.
 
         Returns:
@@ -196,10 +209,28 @@ class BankStore(StoreReader):
             doomed.update(*(names.keys_of(each) for each in exact))
             for key in sorted(doomed):
                 ledger.remove(key)
+            if erasing:
+                noted = self._being_erased(txn) | set(ledger.removed)
+                note = seal(_ERASING_KEY, b"".join(sorted(noted)))
+                txn.put(_ERASING_KEY, note, db=self._db[META])
             return ledger.close()
 
         done = self.environment.write(change, then)
         return done, len(named) - len(named & set(done.removed))
+
+    def being_erased(self) -> set[bytes]:
+        """The keys of what was removed to be erased, by calls that were broken off as well.
+
+        Raises:
+            CorruptDataError: The note of them is damaged.
+        """
+        with self.environment.read() as txn:
+            return self._being_erased(txn)
+
+    def forget_erased(self) -> None:
+        """Forget the note of what is to be erased: it is erased everywhere."""
+        if self.being_erased():
+            self.environment.write(lambda txn: txn.delete(_ERASING_KEY, db=self._db[META]))
 
     def remove_expired(self, limit: int, then: Then | None = None) -> Change | None:
         """Remove some of what has expired by now, the first to expire first.
@@ -233,6 +264,7 @@ class BankStore(StoreReader):
 
     def rename(self, info: BankInfo) -> None:
         """Replace the description; for a bank restored under another name."""
+        self.forget_erased()
         self.describe(lambda _: info)
 
     def close(self) -> None:
@@ -241,6 +273,13 @@ class BankStore(StoreReader):
 
     def _put_info(self, txn: Transaction, info: BankInfo) -> None:
         txn.put(INFO_KEY, info.to_bytes(INFO_KEY), db=self._db[META])
+
+    def _being_erased(self, txn: Transaction) -> set[bytes]:
+        data = txn.get(_ERASING_KEY, db=self._db[META])
+        if data is None:
+            return set()
+        body = unseal(_ERASING_KEY, data, "note", "of what is erased")
+        return {body[at : at + KEY_BYTES] for at in range(0, len(body), KEY_BYTES)}
 
     def _make(self, info: BankInfo) -> None:
         def change(txn: Transaction) -> None:
