@@ -10,9 +10,16 @@ from pathlib import Path
 import pytest
 from memory3_retriever.bank.catalog import Catalog, NewBank
 from memory3_retriever.bank.environment import DATA_FILE
-from memory3_retriever.bank.ledger import COUNTERS_KEY, INFO_KEY, META, REFERENCES, VECTORS
+from memory3_retriever.bank.ledger import (
+    COUNTERS_KEY,
+    ERASING_KEY,
+    INFO_KEY,
+    META,
+    REFERENCES,
+    VECTORS,
+)
 from memory3_retriever.bank.raw_records import RawRecords
-from memory3_retriever.bank.records import EmbedderIdentity
+from memory3_retriever.bank.records import EmbedderIdentity, seal
 from memory3_retriever.bank.store import BankStore
 from memory3_retriever.bank.synced import SYNCED_FILE
 from memory3_retriever.operations.repair import RepairReport
@@ -123,8 +130,10 @@ def test_a_damaged_key_is_put_right_and_nothing_else_is_lost(
 def test_what_cannot_be_read_is_named_and_the_rest_stays(sound: Path, tmp_path: Path) -> None:
     """A text without a vector, a vector without a text, and a text that is damaged."""
     first, second, third = (item.reference.key for item in items(3, "a.md"))
+    note = seal(ERASING_KEY, bytes(16))
 
     def change(txn: object, db: dict) -> None:
+        txn.put(ERASING_KEY, note, db=db[META])
         txn.delete(first, db=db[VECTORS])
         txn.delete(second, db=db[REFERENCES])
         value = bytearray(txn.get(third, db=db[REFERENCES]))
@@ -141,6 +150,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_stays(sound: Path, tmp_path: 
     assert (report.num_checked, report.num_references_removed) == (NUMBER - 1, 3)
     bank = catalog.get("docs")
     assert bank.store.statistics().num_references == NUMBER - 3
+    assert bank.store.being_erased() == {bytes(16)}
     bank.put([item_of("added afterwards")])
     catalog.close()
     catalog = opened(tmp_path / "work")

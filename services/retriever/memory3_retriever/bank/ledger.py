@@ -25,6 +25,8 @@ from memory3_retriever.bank.sources import ORDERED_KEY, SOURCES, put_in_order, s
 
 META, REFERENCES, VECTORS, MEMORIES = (b"meta", b"references", b"vectors", b"memories")
 INFO_KEY, COUNTERS_KEY = b"info", b"counters"
+# The keys of what is being erased, while it is.
+ERASING_KEY = b"erasing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from memory3.errors import CorruptDataError, QuotaExceededError
 from memory3_retriever.bank.environment import Environment, Transaction
 from memory3_retriever.bank.ledger import (
     COUNTERS_KEY,
+    ERASING_KEY,
     INFO_KEY,
     META,
     Change,
@@ -44,9 +45,6 @@ __all__ = ["AlreadyThereError", "BankStore", "Statistics", "quota_exceeded"]
 
 
 Then = Callable[[Change], None]
-
-# In ``meta``: the keys of what is being erased, while it is.
-_ERASING_KEY = b"erasing"
 
 
 class AlreadyThereError(Exception):
@@ -211,8 +209,8 @@ class BankStore(StoreReader):
                 ledger.remove(key)
             if erasing:
                 noted = self._being_erased(txn) | set(ledger.removed)
-                note = seal(_ERASING_KEY, b"".join(sorted(noted)))
-                txn.put(_ERASING_KEY, note, db=self._db[META])
+                note = seal(ERASING_KEY, b"".join(sorted(noted)))
+                txn.put(ERASING_KEY, note, db=self._db[META])
             return ledger.close()
 
         done = self.environment.write(change, then)
@@ -230,7 +228,7 @@ class BankStore(StoreReader):
     def forget_erased(self) -> None:
         """Forget the note of what is to be erased: it is erased everywhere."""
         if self.being_erased():
-            self.environment.write(lambda txn: txn.delete(_ERASING_KEY, db=self._db[META]))
+            self.environment.write(lambda txn: txn.delete(ERASING_KEY, db=self._db[META]))
 
     def remove_expired(self, limit: int, then: Then | None = None) -> Change | None:
         """Remove some of what has expired by now, the first to expire first.
@@ -275,10 +273,10 @@ class BankStore(StoreReader):
         txn.put(INFO_KEY, info.to_bytes(INFO_KEY), db=self._db[META])
 
     def _being_erased(self, txn: Transaction) -> set[bytes]:
-        data = txn.get(_ERASING_KEY, db=self._db[META])
+        data = txn.get(ERASING_KEY, db=self._db[META])
         if data is None:
             return set()
-        body = unseal(_ERASING_KEY, data, "note", "of what is erased")
+        body = unseal(ERASING_KEY, data, "note", "of what is erased")
         return {body[at : at + KEY_BYTES] for at in range(0, len(body), KEY_BYTES)}
 
     def _make(self, info: BankInfo) -> None:

@@ -21,6 +21,7 @@ from memory3_retriever.bank.deriving import derive
 from memory3_retriever.bank.environment import DATA_FILE, Environment, Transaction
 from memory3_retriever.bank.ledger import (
     COUNTERS_KEY,
+    ERASING_KEY,
     INFO_KEY,
     MEMORIES,
     META,
@@ -28,9 +29,9 @@ from memory3_retriever.bank.ledger import (
     VECTORS,
 )
 from memory3_retriever.bank.names import resource_name
-from memory3_retriever.bank.pages import DamagedPagesError as UnsoundPagesError
+from memory3_retriever.bank.page_layout import DamagedPagesError
 from memory3_retriever.bank.pages import check_pages
-from memory3_retriever.bank.raw_records import DamagedPagesError, RawRecords
+from memory3_retriever.bank.raw_records import RawRecords
 from memory3_retriever.bank.reading import DATABASES
 from memory3_retriever.bank.records import BankInfo, Counters, Reference, vector_from_bytes
 from memory3_retriever.bank.synced import forget_synced, go_back
@@ -52,6 +53,8 @@ class _Sound:
 
     info: BankInfo
     revision: int
+    # The note of what is being erased, as it stands in the file; that work is not lost either.
+    erasing: bytes | None
     references: dict[bytes, bytes] = field(default_factory=dict)
     vectors: dict[bytes, bytes] = field(default_factory=dict)
     memories: dict[bytes, bytes] = field(default_factory=dict)
@@ -99,7 +102,7 @@ def _opened(path: Path, resource: str) -> Iterator[RawRecords]:
             yield raw
         finally:
             raw.close()
-    except (DamagedPagesError, UnsoundPagesError) as error:
+    except DamagedPagesError as error:
         raise _lost(resource, f"its pages cannot be read: {error}") from error
 
 
@@ -137,14 +140,15 @@ def _described(meta: dict[bytes, bytes], resource: str, report: RepairReport) ->
         info = BankInfo.from_bytes(INFO_KEY, meta.get(INFO_KEY, b""))
     except (CorruptDataError, TypeError, KeyError) as error:
         raise _lost(resource, "its description cannot be read") from error
+    erasing = meta.get(ERASING_KEY)
     try:
         counters = Counters.from_bytes(COUNTERS_KEY, meta.get(COUNTERS_KEY, b""))
     except CorruptDataError:
         # Which revisions there were is not known, and caches and readers must not mix them up.
         told = "its revision was lost; it counts from one again, as another bank of the same name"
         report.repairs.append(Problem("", "COUNT", told))
-        return _Sound(replace(info, uid=uuid.uuid4().hex), 1)
-    return _Sound(info, counters.revision + 1)
+        return _Sound(replace(info, uid=uuid.uuid4().hex), 1, erasing)
+    return _Sound(info, counters.revision + 1, erasing)
 
 
 def _look_at_references(raw: RawRecords, sound: _Sound, report: RepairReport) -> None:
@@ -254,6 +258,8 @@ def _copy(raw: RawRecords, sound: _Sound, environment: Environment) -> None:
 
     def finish(txn: Transaction) -> None:
         txn.put(INFO_KEY, sound.info.to_bytes(INFO_KEY), db=db[META])
+        if sound.erasing is not None:
+            txn.put(ERASING_KEY, sound.erasing, db=db[META])
         derive(txn, db, sound.revision)
 
     environment.write(finish)
