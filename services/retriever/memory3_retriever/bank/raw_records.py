@@ -7,6 +7,7 @@ free. It must not know what the databases hold.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import struct
 from collections.abc import Iterator
@@ -67,7 +68,9 @@ class RawRecords:
         )
         free, main, _ = first if ids[0] > ids[1] else second
         self._free: set[int] = set()
-        self._free = self._free_pages(free)
+        # It shows where a header leads to an older state; itself damaged, it takes no record along.
+        with contextlib.suppress(DamagedPagesError):
+            self._free = self._free_pages(free)
         self._trees = {name: Tree.of(data) for name, data in self._walk(main, IN_TREE)}
 
     def records(self, database: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -101,17 +104,40 @@ class RawRecords:
         return found
 
     def _walk(self, tree: Tree, kind: int) -> Iterator[tuple[bytes, bytes]]:
-        """The records of a tree, which may be of one kind, or long values."""
-        found = Tree(tree.pad, tree.flags, tree.depth, 0, 0, 0, 0, tree.root)
-        if tree.root != NO_PAGE:
-            require(1 <= tree.depth <= MAX_DEPTH, "a database has an impossible depth")
-            yield from self._visit(tree.root, tree.depth, kind, found, set())
+        """The records of a tree, which are of one kind, or long values."""
+        if tree.root == NO_PAGE:
+            require(tree.depth == tree.num_entries == 0, "an empty database counts records")
+            return
+        claims = self._look(tree)
+        for key, own_kind, data, size in self._visit(tree.root, tree.depth, _empty(tree), set()):
+            if own_kind == IN_LONG:
+                numbers = self._long_pages(data, size)
+                # Whose a page is that two lay claim to, nobody can tell.
+                mine = all(claims[each] == 1 for each in numbers)
+                yield key, self._long(numbers, size) if mine else b""
+            else:
+                require(own_kind == kind or not kind, "a record is of another kind")
+                yield key, data if own_kind == kind else b""
+
+    def _look(self, tree: Tree) -> bytearray:
+        """Walk a tree once before anything of it is given out; how often each page is used."""
+        require(1 <= tree.depth <= MAX_DEPTH, "a database has an impossible depth")
+        claims = bytearray(len(self._view) // self._page_bytes)
+        found, taken = _empty(tree), set[int]()
+        for _, own_kind, data, size in self._visit(tree.root, tree.depth, found, taken):
+            if own_kind == IN_LONG:
+                for number in self._long_pages(data, size):
+                    claims[number] = min(2, claims[number] + 1)
         require(found == tree, "a database has not as many records or pages as it says")
+        for number in taken:
+            claims[number] = 2
+        return claims
 
     def _visit(
-        self, number: int, depth: int, kind: int, found: Tree, taken: set[int]
-    ) -> Iterator[tuple[bytes, bytes]]:
-        self._take(number, 1, taken)
+        self, number: int, depth: int, found: Tree, taken: set[int]
+    ) -> Iterator[tuple[bytes, int, bytes, int]]:
+        """Key, kind, data and length of the value of each record; of a damaged one only the key."""
+        self._take(number, taken)
         at = number * self._page_bytes
         page = self._view[at : at + self._page_bytes]
         own, _, flags, lower, upper = PAGE_FORM.unpack_from(page)
@@ -120,34 +146,41 @@ class RawRecords:
         if depth > 1:
             found.num_branches += 1
             for place in places(page, lower, upper):
-                yield from self._visit(child(page, place)[1], depth - 1, kind, found, taken)
+                yield from self._visit(child(page, place)[1], depth - 1, found, taken)
             return
         found.num_leaves += 1
         for place in places(page, lower, upper):
-            key, own_kind, data, size = node(page, place)
-            require(own_kind in (kind, IN_LONG), "a record is of another kind")
             found.num_entries += 1
-            if own_kind == IN_LONG:
-                data = self._long(int.from_bytes(data, "little"), size, found, taken)
-            yield key, data
+            try:
+                yield node(page, place)
+            except DamagedPagesError:
+                yield child(page, place)[0], 0, b"", 0
 
-    def _take(self, first: int, count: int, taken: set[int]) -> None:
-        end = (first + count) * self._page_bytes
-        require(first >= 2 and end <= len(self._view), "a page lies outside of the file")
-        numbers = set(range(first, first + count))
-        require(
-            numbers.isdisjoint(taken) and numbers.isdisjoint(self._free), "a page is used twice"
-        )
-        taken |= numbers
+    def _take(self, number: int, taken: set[int]) -> None:
+        end = (number + 1) * self._page_bytes
+        require(number >= 2 and end <= len(self._view), "a page lies outside of the file")
+        require(number not in taken and number not in self._free, "a page is used twice")
+        taken.add(number)
 
-    def _long(self, first: int, size: int, found: Tree, taken: set[int]) -> bytes:
-        count = (HEADER - 1 + size) // self._page_bytes + 1
-        self._take(first, count, taken)
-        at = first * self._page_bytes
+    def _long_pages(self, data: bytes, size: int) -> range:
+        """The pages of a long value; none where they cannot be that."""
+        first = int.from_bytes(data, "little")
+        numbers = range(first, first + (HEADER - 1 + size) // self._page_bytes + 1)
+        if first < 2 or numbers.stop * self._page_bytes > len(self._view):
+            return range(0)
+        return numbers
+
+    def _long(self, numbers: range, size: int) -> bytes:
+        """A long value; empty where it is not what it should be, which its checksum tells."""
+        if not numbers or not self._free.isdisjoint(numbers):
+            return b""
+        at = numbers.start * self._page_bytes
         own, _, flags, low, high = PAGE_FORM.unpack_from(self._view, at)
-        require(
-            (own, flags, low | high << 16) == (first, LONG, count),
-            "a long value is not where it was",
-        )
-        found.num_long += count
+        if (own, flags, low | high << 16) != (numbers.start, LONG, len(numbers)):
+            return b""
         return self._view[at + HEADER : at + HEADER + size]
+
+
+def _empty(tree: Tree) -> Tree:
+    """A tree of which nothing was counted yet; but for long values, which may be damaged."""
+    return Tree(tree.pad, tree.flags, tree.depth, 0, 0, tree.num_long, 0, tree.root)
