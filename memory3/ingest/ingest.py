@@ -25,7 +25,7 @@ from memory3.ingest.records import (
 from memory3.ingest.stale import remove_stale
 from memory3.ingest.under_way import FileUnderWay, Sent, printable
 from memory3.sdk.batches import MAX_BYTES
-from memory3.sdk.references import AddedDocument, Document
+from memory3.sdk.references import AddedDocument, Document, DuplicatePolicy
 
 
 @dataclass(slots=True)
@@ -70,6 +70,8 @@ class IngestOptions:
 
     Attributes:
         replace: Remove old references of changed files.
+        duplicates: What becomes of references that are there already, where nothing is replaced.
+        ttl: Seconds that references live; None for the bank's default.
         fresh: The bank was empty before, so that there is nothing to replace.
         text_field: The field of a record that holds its text; None finds one or takes all.
         title_field: The field of a record that holds its title; None finds one.
@@ -78,6 +80,8 @@ class IngestOptions:
     """
 
     replace: bool = True
+    duplicates: DuplicatePolicy | None = None
+    ttl: float | None = None
     fresh: bool = False
     text_field: str | None = None
     title_field: str | None = None
@@ -123,6 +127,8 @@ class Ingestion:
                 self.report.bank,
                 self._documents(files),
                 replace=self._options.replace,
+                duplicates=self._options.duplicates,
+                ttl=self._options.ttl,
                 max_bytes=MAX_PART_BYTES,
                 on_durable=self._durable,
             )

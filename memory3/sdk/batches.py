@@ -6,6 +6,7 @@ rest. Callers may ask for smaller batches, so that each acknowledgement comes so
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
@@ -33,6 +34,7 @@ def document_requests(
     *,
     replace: bool,
     duplicates: str | None = None,
+    ttl: float | None = None,
     max_documents: int = DEFAULT_DOCUMENTS,
     max_bytes: int = DEFAULT_BYTES,
 ) -> Iterator[retriever_pb2.AddDocumentsRequest]:
@@ -43,6 +45,7 @@ def document_requests(
         documents: Documents or bare texts; a single one stands for a list of one.
         replace: Whether old references of each source are replaced.
         duplicates: What becomes of references that are there already; None says nothing.
+        ttl: Seconds that references of documents live which say nothing themselves.
         max_documents: The most documents in one request, 1 to 256.
         max_bytes: The most bytes of one request; a document larger than that goes alone.
 
@@ -51,7 +54,7 @@ def document_requests(
     """
     _check_limits(max_documents, MAX_DOCUMENTS, "max_documents", max_bytes)
     given = [documents] if isinstance(documents, Document | str) else documents
-    messages = (_document(item, index) for index, item in enumerate(given))
+    messages = (_document(item, index, ttl) for index, item in enumerate(given))
     for batch in _grouped(messages, max_documents, max_bytes):
         yield retriever_pb2.AddDocumentsRequest(
             bank=bank,
@@ -88,8 +91,10 @@ def _check_limits(number: int, most: int, name: str, max_bytes: int) -> None:
         )
 
 
-def _document(item: Document | str, index: int) -> retriever_pb2.Document:
+def _document(item: Document | str, index: int, ttl: float | None) -> retriever_pb2.Document:
     document = Document(item) if isinstance(item, str) else item
+    if ttl is not None and document.ttl is None:
+        document = dataclasses.replace(document, ttl=ttl)
     return _checked(lambda: convert.document_to_proto(document), f"documents[{index}]")
 
 

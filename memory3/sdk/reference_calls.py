@@ -54,6 +54,7 @@ def add(
     *,
     replace: bool | None = None,
     duplicates: DuplicatePolicy | None = None,
+    ttl: float | None = None,
     on_durable: Callable[[list[AddedDocument]], None] | None = None,
     max_documents: int = batches.DEFAULT_DOCUMENTS,
     max_bytes: int = batches.DEFAULT_BYTES,
@@ -69,6 +70,8 @@ def add(
             replaces nothing. None means yes, unless ``duplicates`` is given.
         duplicates: What becomes of references that are there already, where nothing is replaced:
             ``skip``, ``overwrite`` or ``fail``.
+        ttl: Seconds that references live, counted from when they are stored, of documents that say
+            nothing themselves; None for the bank's default.
         on_durable: Called with the results of each batch once they are durable, in order; what it
             has seen stays even if a later batch fails.
         max_documents: The most documents in one batch, up to 256.
@@ -87,6 +90,7 @@ def add(
         documents,
         replace=duplicates is None if replace is None else replace,
         duplicates=duplicates,
+        ttl=ttl,
         max_documents=max_documents,
         max_bytes=max_bytes,
     )

@@ -690,7 +690,9 @@ class ListSnapshotsRequest(_message.Message):
     page_size: _builtins.int
     """page_size is 1 to 1000; 0 means 100."""
     page_token: _builtins.str
-    """page_token continues where an earlier answer ended."""
+    """page_token continues where an earlier answer to the same request ended; one of another bank is
+    INVALID_ARGUMENT.
+    """
     def __init__(
         self,
         *,

@@ -128,7 +128,8 @@ class BankAdminServiceServicer:
 
     def SetAlias(self, request, context):
         """SetAlias points a name at a bank, at once for all callers. Whoever names the alias where a bank
-        is expected means the bank that it points at.
+        is expected means the bank that it points at. Readers follow once they serve what the bank held
+        when the alias was set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,7 +166,8 @@ class BankAdminServiceServicer:
 
     def EraseReferences(self, request, context):
         """EraseReferences deletes references and every byte of them: from the bank's files, the index,
-        the caches, and the snapshots that this retriever keeps. The last response is the receipt.
+        the caches, and the snapshots that this retriever keeps. The last response is the receipt. A call
+        that was broken off is finished by the same call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,7 +182,9 @@ class BankAdminServiceServicer:
 
     def RepairBank(self, request, context):
         """RepairBank removes what VerifyBank reports: damaged memories are written anew at the next
-        retrieval or warming, references that cannot be read are taken out and named.
+        retrieval or warming, references that cannot be read are taken out and named. A bank that was
+        refused when it was opened is mended and served again, unless its pages cannot be read
+        (DATA_LOSS, and nothing is changed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,8 @@ class BankAdminServiceStub:
     """
     SetAlias: _grpc.UnaryUnaryMultiCallable[_bank_admin_pb2.SetAliasRequest, _bank_admin_pb2.SetAliasResponse]
     """SetAlias points a name at a bank, at once for all callers. Whoever names the alias where a bank
-    is expected means the bank that it points at.
+    is expected means the bank that it points at. Readers follow once they serve what the bank held
+    when the alias was set.
     """
     DeleteAlias: _grpc.UnaryUnaryMultiCallable[_bank_admin_pb2.DeleteAliasRequest, _bank_admin_pb2.DeleteAliasResponse]
     """DeleteAlias removes a name; the bank that it points at stays."""
@@ -55,13 +56,16 @@ class BankAdminServiceStub:
     """
     EraseReferences: _grpc.UnaryStreamMultiCallable[_bank_admin_pb2.EraseReferencesRequest, _bank_admin_pb2.EraseReferencesResponse]
     """EraseReferences deletes references and every byte of them: from the bank's files, the index,
-    the caches, and the snapshots that this retriever keeps. The last response is the receipt.
+    the caches, and the snapshots that this retriever keeps. The last response is the receipt. A call
+    that was broken off is finished by the same call.
     """
     CompactBank: _grpc.UnaryUnaryMultiCallable[_bank_admin_pb2.CompactBankRequest, _bank_admin_pb2.CompactBankResponse]
     """CompactBank writes the bank's files anew without the room that deleted records left."""
     RepairBank: _grpc.UnaryUnaryMultiCallable[_bank_admin_pb2.RepairBankRequest, _bank_admin_pb2.RepairBankResponse]
     """RepairBank removes what VerifyBank reports: damaged memories are written anew at the next
-    retrieval or warming, references that cannot be read are taken out and named.
+    retrieval or warming, references that cannot be read are taken out and named. A bank that was
+    refused when it was opened is mended and served again, unless its pages cannot be read
+    (DATA_LOSS, and nothing is changed).
     """
     ListSnapshots: _grpc.UnaryUnaryMultiCallable[_bank_admin_pb2.ListSnapshotsRequest, _bank_admin_pb2.ListSnapshotsResponse]
     """ListSnapshots lists the snapshots that this retriever keeps, newest first."""
@@ -91,7 +95,8 @@ class BankAdminServiceAsyncStub(BankAdminServiceStub):
     """
     SetAlias: _aio.UnaryUnaryMultiCallable[_bank_admin_pb2.SetAliasRequest, _bank_admin_pb2.SetAliasResponse]  # type: ignore[assignment]
     """SetAlias points a name at a bank, at once for all callers. Whoever names the alias where a bank
-    is expected means the bank that it points at.
+    is expected means the bank that it points at. Readers follow once they serve what the bank held
+    when the alias was set.
     """
     DeleteAlias: _aio.UnaryUnaryMultiCallable[_bank_admin_pb2.DeleteAliasRequest, _bank_admin_pb2.DeleteAliasResponse]  # type: ignore[assignment]
     """DeleteAlias removes a name; the bank that it points at stays."""
@@ -105,13 +110,16 @@ class BankAdminServiceAsyncStub(BankAdminServiceStub):
     """
     EraseReferences: _aio.UnaryStreamMultiCallable[_bank_admin_pb2.EraseReferencesRequest, _bank_admin_pb2.EraseReferencesResponse]  # type: ignore[assignment]
     """EraseReferences deletes references and every byte of them: from the bank's files, the index,
-    the caches, and the snapshots that this retriever keeps. The last response is the receipt.
+    the caches, and the snapshots that this retriever keeps. The last response is the receipt. A call
+    that was broken off is finished by the same call.
     """
     CompactBank: _aio.UnaryUnaryMultiCallable[_bank_admin_pb2.CompactBankRequest, _bank_admin_pb2.CompactBankResponse]  # type: ignore[assignment]
     """CompactBank writes the bank's files anew without the room that deleted records left."""
     RepairBank: _aio.UnaryUnaryMultiCallable[_bank_admin_pb2.RepairBankRequest, _bank_admin_pb2.RepairBankResponse]  # type: ignore[assignment]
     """RepairBank removes what VerifyBank reports: damaged memories are written anew at the next
-    retrieval or warming, references that cannot be read are taken out and named.
+    retrieval or warming, references that cannot be read are taken out and named. A bank that was
+    refused when it was opened is mended and served again, unless its pages cannot be read
+    (DATA_LOSS, and nothing is changed).
     """
     ListSnapshots: _aio.UnaryUnaryMultiCallable[_bank_admin_pb2.ListSnapshotsRequest, _bank_admin_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
     """ListSnapshots lists the snapshots that this retriever keeps, newest first."""
@@ -150,7 +158,8 @@ class BankAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bank_admin_pb2.SetAliasResponse, _abc.Awaitable[_bank_admin_pb2.SetAliasResponse]]:
         """SetAlias points a name at a bank, at once for all callers. Whoever names the alias where a bank
-        is expected means the bank that it points at.
+        is expected means the bank that it points at. Readers follow once they serve what the bank held
+        when the alias was set.
         """
 
     @_abc_1.abstractmethod
@@ -194,7 +203,8 @@ class BankAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_bank_admin_pb2.EraseReferencesResponse], _abc.AsyncIterator[_bank_admin_pb2.EraseReferencesResponse]]:
         """EraseReferences deletes references and every byte of them: from the bank's files, the index,
-        the caches, and the snapshots that this retriever keeps. The last response is the receipt.
+        the caches, and the snapshots that this retriever keeps. The last response is the receipt. A call
+        that was broken off is finished by the same call.
         """
 
     @_abc_1.abstractmethod
@@ -212,7 +222,9 @@ class BankAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bank_admin_pb2.RepairBankResponse, _abc.Awaitable[_bank_admin_pb2.RepairBankResponse]]:
         """RepairBank removes what VerifyBank reports: damaged memories are written anew at the next
-        retrieval or warming, references that cannot be read are taken out and named.
+        retrieval or warming, references that cannot be read are taken out and named. A bank that was
+        refused when it was opened is mended and served again, unless its pages cannot be read
+        (DATA_LOSS, and nothing is changed).
         """
 
     @_abc_1.abstractmethod

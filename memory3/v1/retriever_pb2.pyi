@@ -1140,7 +1140,9 @@ class ListReferencesRequest(_message.Message):
     page_size: _builtins.int
     """page_size is 1 to 1000; 0 means 100."""
     page_token: _builtins.str
-    """page_token continues where an earlier answer ended."""
+    """page_token continues where an earlier answer to the same request ended; one of another bank or
+    source is INVALID_ARGUMENT.
+    """
     def __init__(
         self,
         *,
@@ -1202,7 +1204,9 @@ class ListSourcesRequest(_message.Message):
     page_size: _builtins.int
     """page_size is 1 to 1000; 0 means 100."""
     page_token: _builtins.str
-    """page_token continues where an earlier answer ended."""
+    """page_token continues where an earlier answer to the same request ended; one of another bank or
+    source is INVALID_ARGUMENT.
+    """
     def __init__(
         self,
         *,

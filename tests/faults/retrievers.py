@@ -20,7 +20,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from memory3.rpc.channel import connect
 from memory3.rpc.health import READINESS
 from memory3.testing.checkpoints import tiny_checkpoint
-from memory3.v1 import encoder_pb2, memory_pb2, retriever_pb2, retriever_pb2_grpc
+from memory3.v1 import (
+    bank_admin_pb2,
+    bank_admin_pb2_grpc,
+    encoder_pb2,
+    memory_pb2,
+    retriever_pb2,
+    retriever_pb2_grpc,
+)
 from tests.faults.campaign import FULL
 from tests.unit.retriever.encoder_double import EncoderDouble, envelope_of, vector_of
 
@@ -65,7 +72,8 @@ class RetrieverProcess:
             assert self.alive, f"it ended: {self.log_tail()}"
             assert time.monotonic() < begun + _PATIENCE_S
             time.sleep(0.02)
-        self._channel = connect(f"127.0.0.1:{port_file.read_text().strip()}", retries=False)
+        self.address = f"127.0.0.1:{port_file.read_text().strip()}"
+        self._channel = connect(self.address, retries=False)
         health = health_pb2_grpc.HealthStub(self._channel)
         while True:
             try:
@@ -80,6 +88,7 @@ class RetrieverProcess:
         if os.environ.get(FULL):
             assert time.monotonic() < begun + RESTART_S
         self.stub = retriever_pb2_grpc.RetrieverServiceStub(self._channel)
+        self.admin = bank_admin_pb2_grpc.BankAdminServiceStub(self._channel)
 
     @property
     def alive(self) -> bool:
@@ -159,6 +168,16 @@ class RetrieverProcess:
                 piece = response.piece
                 memories[piece.reference_id] = memories.get(piece.reference_id, b"") + piece.data
         return memories
+
+    def point(self, alias: str, bank: str) -> None:
+        """Point an alias at a bank."""
+        self.admin.SetAlias(
+            bank_admin_pb2.SetAliasRequest(name=f"banks/{alias}", bank=f"banks/{bank}")
+        )
+
+    def repair(self, bank: str) -> bank_admin_pb2.RepairBankResponse:
+        """Mend a bank."""
+        return self.admin.RepairBank(bank_admin_pb2.RepairBankRequest(name=f"banks/{bank}"))
 
     def contents(self, bank: str) -> dict[str, str]:
         """Id and text of every reference."""

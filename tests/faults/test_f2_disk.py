@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import shutil
-import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,44 +16,10 @@ import pytest
 from memory3.rpc.status import from_rpc_error
 from memory3.v1 import retriever_pb2
 from tests.faults.campaign import Campaign
+from tests.faults.failing_disk import RENAME, SHORT, SYNC, TRUNCATE, WRITE, FailingDisk
 from tests.faults.retrievers import RetrieverProcess
 
-_WRITE, _SYNC, _TRUNCATE, _RENAME = 1, 2, 4, 8
-_SHORT = -1
 _REASONS = {"STORAGE_FULL", "BACKEND_UNAVAILABLE", "CORRUPT_DATA"}
-
-
-class FailingDisk:
-    """The disk under a folder, which fails when it is told to.
-
-    Args:
-        work: Where the library is built.
-        folder: The folder.
-    """
-
-    def __init__(self, work: Path, folder: Path) -> None:
-        library, control = work / "failing_disk.so", work / "control"
-        source = Path(__file__).with_name("failing_disk.c")
-        command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
-        subprocess.run(command, check=True)
-        control.write_bytes(bytes(4096))
-        with control.open("r+b") as file:
-            self._page = mmap.mmap(file.fileno(), 4096)
-        self.environment = {
-            "LD_PRELOAD": str(library),
-            "FAILING_DISK_CONTROL": str(control),
-            "FAILING_DISK_FOLDER": str(folder),
-        }
-
-    def fail(self, calls: int, what: int, skip: int, sticky: bool) -> None:
-        """Fail from now on."""
-        self._page[4:20] = struct.pack("<4i", what, skip, sticky, 0)
-        self._page[:4] = struct.pack("<i", calls)
-
-    def mend(self) -> int:
-        """Be well again; how often it failed."""
-        self._page[:4] = bytes(4)
-        return int(struct.unpack_from("<i", self._page, 16)[0])
 
 
 def test_a_failing_disk_is_typed_and_survived(tmp_path: Path, campaign: Campaign) -> None:
@@ -74,8 +38,8 @@ def test_a_failing_disk_is_typed_and_survived(tmp_path: Path, campaign: Campaign
     def case(seed: int) -> None:
         nonlocal num_failures
         rng = Random(seed)
-        calls = [_WRITE, _SYNC, _TRUNCATE, _RENAME, _WRITE | _SYNC][seed % 5]
-        what = rng.choice([errno.ENOSPC, errno.EIO] + [_SHORT] * bool(calls & _WRITE))
+        calls = [WRITE, SYNC, TRUNCATE, RENAME, WRITE | SYNC][seed % 5]
+        what = rng.choice([errno.ENOSPC, errno.EIO] + [SHORT] * bool(calls & WRITE))
         texts = [f"seed {seed} {n} {rng.random()}" for n in range(rng.randint(1, 20))]
         name = f"x{seed}"
         snapshot = retriever_pb2.SnapshotBankRequest(name="banks/docs", snapshot=name)
@@ -92,7 +56,7 @@ def test_a_failing_disk_is_typed_and_survived(tmp_path: Path, campaign: Campaign
             lambda: retriever.stub.SnapshotBank(snapshot),
             lambda: retriever.create(name),
         ]
-        step = rng.randrange(4) if calls not in (_TRUNCATE, _RENAME) else rng.choice([0, 2, 3])
+        step = rng.randrange(4) if calls not in (TRUNCATE, RENAME) else rng.choice([0, 2, 3])
         disk.fail(calls, what, rng.randint(0, 4), rng.random() < 0.5)
         failed = False
         try:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -18,153 +14,21 @@ import pytest
 
 from memory3.checkpoint import Checkpoint
 from memory3.errors import FailedPreconditionError, Memory3Error
-from memory3.memory.envelope import verify
-from memory3.rpc.channel import connect
 from memory3.rpc.status import from_rpc_error
-from memory3.testing.checkpoints import tiny_checkpoint
-from memory3.v1 import (
-    bank_admin_pb2,
-    bank_admin_pb2_grpc,
-    memory_pb2,
-    retriever_pb2,
-    retriever_pb2_grpc,
+from memory3.v1 import retriever_pb2
+from tests.integration.fleet import (
+    BANK,
+    PATIENCE_S,
+    Fleet,
+    Process,
+    checkpoint,
+    fleet,
+    generation,
 )
 from tests.unit.retriever.encoder_double import EncoderDouble
 from tests.waiting import eventually
 
-BANK = "banks/docs"
-PATIENCE_S = 60.0
-
-
-class Process:
-    """A retriever as a process."""
-
-    def __init__(self, folder: Path, checkpoint: Checkpoint, encoder: str, *options: str) -> None:
-        self._folder = folder
-        folder.mkdir(exist_ok=True)
-        port_file = folder / "port"
-        port_file.unlink(missing_ok=True)
-        self._log = (folder / "log").open("a")
-        self.process = subprocess.Popen(
-            [
-                sys.executable, "-m", "memory3_retriever", "--checkpoint", str(checkpoint.path),
-                "--data", str(folder / "data"), "--encoder", encoder, "--port", "0",
-                "--port-file", str(port_file), "--index", "hnsw:delta=64", *options,
-            ],
-            stderr=self._log,
-            env={**os.environ, "MEMORY3_RETRIEVER_FOLLOW_SECONDS": "0.1"},
-        )  # fmt: skip
-        assert eventually(lambda: port_file.exists() and port_file.read_text().strip(), PATIENCE_S)
-        self.channel = connect(f"127.0.0.1:{port_file.read_text().strip()}", retries=False)
-        self.stub = retriever_pb2_grpc.RetrieverServiceStub(self.channel)
-        self.admin = bank_admin_pb2_grpc.BankAdminServiceStub(self.channel)
-        assert eventually(self._is_ready, PATIENCE_S), (folder / "log").read_text()
-
-    def _is_ready(self) -> bool:
-        try:
-            self.stub.GetInfo(retriever_pb2.RetrieverServiceGetInfoRequest(), timeout=5)
-        except grpc.RpcError:
-            return False
-        return True
-
-    def bank(self) -> retriever_pb2.Bank | None:
-        """The bank as it is served; None if it is not."""
-        try:
-            request = retriever_pb2.GetBankRequest(name=BANK)
-            return self.stub.GetBank(request, timeout=10).bank
-        except grpc.RpcError:
-            return None
-
-    def add(self, *texts: str) -> None:
-        """Add references."""
-        references = [memory_pb2.Reference(text=text, source="s") for text in texts]
-        request = retriever_pb2.AddReferencesRequest(bank=BANK, references=references)
-        list(self.stub.AddReferences(iter([request]), timeout=60))
-
-    def publish(self) -> int:
-        """The number of the new generation."""
-        request = bank_admin_pb2.PublishBankRequest(name=BANK)
-        return int(self.admin.PublishBank(request, timeout=60).generation)
-
-    def read(self, checkpoint: Checkpoint) -> tuple[set[str], int]:
-        """All texts, and the revision that they were found in; every memory verified."""
-        request = retriever_pb2.RetrieveRequest(
-            bank=BANK, queries=[retriever_pb2.Query(text="batch")], k=256,
-            checkpoint_digest=checkpoint.digest, with_references=True,
-        )  # fmt: skip
-        results, envelopes = [], dict[str, bytes]()
-        for response in self.stub.Retrieve(request, timeout=60):
-            if response.WhichOneof("part") == "result":
-                results.append(response.result)
-            else:
-                piece = response.piece
-                envelopes[piece.reference_id] = envelopes.get(piece.reference_id, b"") + piece.data
-        (result,) = results
-        assert envelopes.keys() == {hit.reference_id for hit in result.hits}
-        for envelope in envelopes.values():
-            verify(envelope, checkpoint_digest=checkpoint.digest)
-        return {hit.reference.text for hit in result.hits}, result.revision
-
-    def end(self, number: int = signal.SIGTERM) -> None:
-        """End it."""
-        self.channel.close()
-        self.process.send_signal(number)
-        self.process.wait(30)
-        self._log.close()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A tiny one."""
-    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
-
-
-class Fleet:
-    """A writer and its readers on one shared folder."""
-
-    def __init__(self, folder: Path, checkpoint: Checkpoint, encoder: str) -> None:
-        self.folder, self.checkpoint, self._encoder = folder, checkpoint, encoder
-        self.shared = folder / "shared"
-        self._running: list[Process] = []
-        self.writer = self.start("writer", "--publish", str(self.shared))
-        self.writer.stub.CreateBank(
-            retriever_pb2.CreateBankRequest(bank=retriever_pb2.Bank(name=BANK))
-        )
-
-    def start(self, name: str, *options: str) -> Process:
-        """A retriever in a folder of its name."""
-        process = Process(self.folder / name, self.checkpoint, self._encoder, *options)
-        self._running.append(process)
-        return process
-
-    def reader(self, name: str) -> Process:
-        """A retriever that follows."""
-        return self.start(name, "--follow", str(self.shared))
-
-    def end(self) -> None:
-        """End all of them."""
-        for process in self._running:
-            if process.process.poll() is None:
-                process.end()
-
-
-@pytest.fixture
-def fleet(
-    tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Fleet]:
-    """A writer that publishes when asked."""
-    monkeypatch.setenv("MEMORY3_RETRIEVER_PUBLISH_SECONDS", "0")
-    encoder = EncoderDouble(checkpoint.digest)
-    fleet = Fleet(tmp_path, checkpoint, encoder.address)
-    yield fleet
-    fleet.end()
-    encoder.stop()
-
-
-def generation(process: Process) -> int:
-    """What is served; 0 for nothing."""
-    bank = process.bank()
-    return 0 if bank is None else int(bank.replica.generation)
+__all__ = ["checkpoint", "fleet"]
 
 
 def test_readers_serve_what_is_published_and_nothing_else(fleet: Fleet) -> None:

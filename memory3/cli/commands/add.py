@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from memory3.client import Client
     from memory3.ingest.ingest import IngestReport, ProgressCallback
 
+
+class DuplicatesChoice(enum.StrEnum):
+    """What becomes of references that are there already."""
+
+    SKIP = "skip"
+    OVERWRITE = "overwrite"
+    FAIL = "fail"
+
+
 app = typer.Typer(add_completion=False)
 
 _SHOWN_LINES = 20
@@ -30,6 +40,8 @@ _EXIT_INTERRUPTED = 130
         "memory3 add README.md docs/",
         'memory3 add -b papers "papers/**/*.pdf"',
         'memory3 add data/ --include "*.jsonl" --text-field body -o json',
+        "memory3 add news/ --ttl 30d",
+        "memory3 add docs/ --duplicates fail --strict",
     ),
 )
 def add(
@@ -57,12 +69,29 @@ def add(
         str | None, typer.Option(help="The field with their title.", show_default="title")
     ] = None,
     replace: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--replace/--keep-old",
             help="Remove what changed files no longer contain and renew metadata, or keep both.",
+            show_default="--replace, without --duplicates",
         ),
-    ] = True,
+    ] = None,
+    duplicates: Annotated[
+        DuplicatesChoice | None,
+        typer.Option(
+            help="What becomes of references that are there already, where nothing is replaced. "
+            "skip: they stay. overwrite: new metadata, expiry, vector and memory. fail: their "
+            "document is refused."
+        ),
+    ] = None,
+    ttl: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="How long references live, from when they are stored: 30d, 12h, 45m.",
+            show_default="the bank's own",
+        ),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option(
@@ -84,16 +113,24 @@ def add(
     """
     from memory3.cli.failures import tell
     from memory3.cli.output import print_json
+    from memory3.cli.quantities import seconds_of
     from memory3.client import Client
     from memory3.errors import Memory3Error
     from memory3.ingest.files import size_of
     from memory3.ingest.find import Selection, find_files
     from memory3.ingest.ingest import Ingestion, IngestOptions
 
+    if replace and duplicates is not None:
+        raise typer.BadParameter("--replace and --duplicates exclude each other: give one of them")
+    seconds = None if ttl is None else seconds_of(ttl)
+    if seconds == 0:
+        raise typer.BadParameter("--ttl takes a time: leave it out to keep to the bank's own")
     files = list(find_files(paths, Selection(include or (), exclude or ())))
     with Client(retriever=retriever, timeout=timeout) as client:
         options = IngestOptions(
-            replace=replace,
+            replace=duplicates is None if replace is None else replace,
+            duplicates=None if duplicates is None else duplicates.value,
+            ttl=seconds,
             fresh=_make_bank(client, bank),
             text_field=text_field,
             title_field=title_field,

@@ -65,7 +65,8 @@ def repair(
     """Take out what cannot be read, and derive anew what can be derived.
 
     Damaged memories are written again at the next retrieval or by memory3 bank warm. References
-    whose text or vector cannot be read are removed and named: add their documents again.
+    whose text or vector cannot be read are removed and named: add their documents again. A bank
+    that the retriever refused to open for its damage is mended and served again.
     """
     from memory3.cli.output import print_json, print_table
     from memory3.client import Client

@@ -5,6 +5,7 @@ Write under a temporary name, sync, rename, sync the folder.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from memory3.errors import FailedPreconditionError
 from memory3_retriever.failpoints import failpoint
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -75,6 +77,25 @@ def sweep(parent: Path) -> None:
     """Remove what a process that was killed left behind."""
     for leftover in parent.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def lock_folder(folder: Path) -> int:
+    """Have a folder for this process alone; returns the handle that keeps it so.
+
+    Raises:
+        FailedPreconditionError: Another process has it.
+    """
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise FailedPreconditionError(
+            "another retriever uses the data folder",
+            field="data",
+            remedy="stop it, or give this one a folder of its own",
+        ) from error
+    return handle
 
 
 def sync(path: Path) -> None:

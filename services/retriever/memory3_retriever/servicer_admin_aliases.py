@@ -20,7 +20,10 @@ class AliasMixin(LoadedServicer):
         """See the proto."""
         name, bank = bank_id(request.name, "name"), bank_id(request.bank, "bank")
         expected = request.expected_bank and bank_id(request.expected_bank, "expected_bank")
-        alias = self._loaded().catalog.set_alias(name, bank, expected)
+        loaded = self._loaded()
+        alias = loaded.catalog.set_alias(name, bank, expected)
+        if loaded.publisher is not None:
+            loaded.publisher.aliases.wake()
         return bank_admin_pb2.SetAliasResponse(alias=convert_admin.alias_message(alias))
 
     def DeleteAlias(
@@ -28,7 +31,12 @@ class AliasMixin(LoadedServicer):
     ) -> bank_admin_pb2.DeleteAliasResponse:
         """See the proto."""
         name = bank_id(request.name, "name")
-        if not self._loaded().catalog.aliases.remove(name) and not request.allow_missing:
+        loaded = self._loaded()
+        loaded.catalog.require_own(name)
+        is_removed = loaded.catalog.aliases.remove(name)
+        if loaded.publisher is not None:
+            loaded.publisher.aliases.wake()
+        if not is_removed and not request.allow_missing:
             raise NotFoundError(
                 f"there is no alias {request.name}",
                 field="name",

@@ -9,10 +9,11 @@ import grpc
 from memory3.v1 import bank_admin_pb2
 from memory3_retriever import convert_admin
 from memory3_retriever import validation as check
-from memory3_retriever.bank.names import reference_key
+from memory3_retriever.bank.names import bank_id, reference_key
 from memory3_retriever.limits import CallLimit
 from memory3_retriever.operations.erase import Eraser, Receipt
 from memory3_retriever.operations.repair import repair
+from memory3_retriever.operations.salvage import salvage
 from memory3_retriever.operations.warm import warm
 from memory3_retriever.servicer_base import LoadedServicer
 
@@ -52,7 +53,11 @@ class UpkeepMixin(LoadedServicer):
         self, request: bank_admin_pb2.RepairBankRequest, context: grpc.ServicerContext
     ) -> bank_admin_pb2.RepairBankResponse:
         """See the proto."""
-        report = repair(self._bank(request.name, "name"), dry_run=request.dry_run)
+        catalog = self._loaded().catalog
+        if refused := catalog.damaged(bank_id(request.name, "name")):
+            report = salvage(catalog, refused, dry_run=request.dry_run)
+        else:
+            report = repair(self._bank(request.name, "name"), dry_run=request.dry_run)
         return bank_admin_pb2.RepairBankResponse(
             num_checked=report.num_checked,
             repairs=convert_admin.problem_messages(report.repairs),

@@ -88,10 +88,10 @@ class ReferenceMethods(ServicerBase):
     ) -> retriever_pb2.ListReferencesResponse:
         """See the proto."""
         size = check.page_size(request.page_size)
-        kind = f"references of {request.source!r}"
+        bank = self._bank(request.bank, "bank")
+        kind = f"references of {bank.info.uid} in {request.source!r}"
         last = check.after_token(kind, request.page_token)
         after = reference_key(last, "page_token") if last else b""
-        bank = self._bank(request.bank, "bank")
         found = bank.store.page(after, size + 1, request.source)
         response = retriever_pb2.ListReferencesResponse()
         num_bytes = 0
@@ -110,9 +110,9 @@ class ReferenceMethods(ServicerBase):
     ) -> retriever_pb2.ListSourcesResponse:
         """See the proto."""
         size = check.page_size(request.page_size)
-        kind = f"sources of {request.source!r}"
-        after = check.after_token(kind, request.page_token)
         bank = self._bank(request.bank, "bank")
+        kind = f"sources of {bank.info.uid} in {request.source!r}"
+        after = check.after_token(kind, request.page_token)
         found = bank.store.sources(request.source, after, size + 1)
         response = retriever_pb2.ListSourcesResponse()
         num_bytes = 0
@@ -140,6 +140,7 @@ class ReferenceMethods(ServicerBase):
         bank = self._bank(request.bank, "bank")
         change, num_missing = bank.delete(keys, request.source, request.exact_sources)
         self._model(bank).memories.forget(bank, change.removed)
+        failpoint("acknowledging")
         return retriever_pb2.DeleteReferencesResponse(
             num_deleted=len(change.removed), num_missing=num_missing
         )

@@ -78,12 +78,17 @@ def page_size(value: int) -> int:
 
 
 def page_token(kind: str, last: str) -> str:
-    """A token that continues a list of some kind after its last item."""
+    """A token that continues a list after an item of it.
+
+    Args:
+        kind: Which list it is: of which bank, and how it is filtered.
+        last: The item.
+    """
     return base64.urlsafe_b64encode(f"{kind}\n{last}".encode()).decode()
 
 
 def after_token(kind: str, token: str) -> str:
-    """The last item that a token stands for; empty for the first page.
+    """The item that a token stands for; empty for the first page.
 
     Raises:
         InvalidArgumentError: The token is not from an earlier answer to the same request.
@@ -99,7 +104,7 @@ def after_token(kind: str, token: str) -> str:
     if found != kind or not last:
         raise invalid(
             "page_token",
-            "the token is not one for this list",
+            "the token is not one for this list of this bank",
             "use next_page_token of an earlier answer to the same request, or start without one",
         )
     return last

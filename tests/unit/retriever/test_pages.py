@@ -153,3 +153,33 @@ def test_two_leaves_at_one_another_s_place_are_told(large: Large) -> None:
     large.path.write_bytes(damaged)
     with pytest.raises(DamagedPagesError):
         check_pages(large.path)
+
+
+def shorter(content: bytes, page: int) -> dict[int, int]:
+    """A page's first record made four bytes shorter, where it has its value itself."""
+    record = page + int.from_bytes(content[page + 16 : page + 18], "little")
+    size = int.from_bytes(content[record : record + 2], "little")
+    kind = int.from_bytes(content[record + 4 : record + 6], "little")
+    return {record: (size - 4) & 0xFF} if kind == 0 and size & 0xFF >= 4 else {}
+
+
+def test_a_record_of_another_length_is_told(large: Large, tmp_path: Path) -> None:
+    """LMDB would move the others of the page by it, and so write over them, at the next change.
+
+    Among many leaves, and in a bank that has few.
+    """
+    changed = [change for at in large.leaves if (change := shorter(large.content, at))]
+    assert len(changed) > 5
+    assert all(map(large.refused, changed))
+    store = bank(tmp_path / "bank")
+    store.put([
+        NewReference(Reference(text=f"number {n}"), np.ones(32, dtype=np.float32)) for n in range(3)
+    ])  # fmt: skip
+    store.close()
+    content = (tmp_path / "bank" / DATA_FILE).read_bytes()
+    small = Large(content, [], [], tmp_path / "changed")
+    pages = [at for at in range(2 * PAGE, len(content), PAGE) if content[at + 10] == LEAF]
+    used = [at for at in pages if small.flipped(at)]
+    changed = [change for at in used if (change := shorter(content, at))]
+    assert changed
+    assert all(map(small.refused, changed))

@@ -9,6 +9,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from crc32c import crc32c
 from memory3.errors import CorruptDataError, FailedPreconditionError
 from memory3_retriever.bank.faults import typed_faults
 from memory3_retriever.bank.names import is_bank_id, resource_name
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.files import TEMPORARY_PREFIX, sync
 
 ALIASES_FILE = "aliases.json"
@@ -122,6 +124,17 @@ class Aliases:
             self._replace({key: each for key, each in self._by_name.items() if key != name})
             return True
 
+    def follow(self, by_name: Mapping[str, Alias]) -> None:
+        """Have these aliases and no others, durably; a damaged file is replaced.
+
+        Raises:
+            StorageFullError: There is no room; nothing was changed.
+        """
+        with self._lock:
+            if self._fault is not None or self._by_name != by_name:
+                self._replace(dict(by_name))
+                self._fault = None
+
     def _check(self) -> None:
         if self._fault is not None:
             raise self._fault
@@ -138,7 +151,9 @@ class Aliases:
                 file.write(json.dumps(body, indent=2) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
+            failpoint("aliases.written")
             os.replace(temporary, self._path)
+            failpoint("aliases.replaced")
             sync(self._path.parent)
         # One assignment: whoever resolves a name sees the one state or the other.
         self._by_name = by_name

@@ -6,16 +6,17 @@ a crash leaves it whole or not there; what was left behind is swept at the next 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from memory3.errors import (
     AlreadyExistsError,
+    CorruptDataError,
     FailedPreconditionError,
     Memory3Error,
     NotFoundError,
@@ -29,7 +30,7 @@ from memory3_retriever.bank.records import BankInfo, Durability, EmbedderIdentit
 from memory3_retriever.bank.snapshot import Snapshot, restore_snapshot, write_snapshot
 from memory3_retriever.bank.snapshot_places import open_snapshots
 from memory3_retriever.bank.store import BankStore
-from memory3_retriever.files import discard, publish, sweep, temporary_folder
+from memory3_retriever.files import discard, lock_folder, publish, sweep, temporary_folder
 
 _log = get_logger(__name__)
 
@@ -94,7 +95,7 @@ class Catalog:
         with typed_faults("the data folder"):
             for each in (folder, self._banks_folder):
                 each.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock_handle = _lock_folder(folder)
+            self._lock_handle = lock_folder(folder)
             sweep(self._banks_folder)
             self.aliases = Aliases(folder)
         try:
@@ -136,14 +137,38 @@ class Catalog:
             Memory3Error: Why the bank could not be opened.
         """
         with self._lock:
-            if name not in self._banks and name not in self._broken:
-                alias = self.aliases.get(name)
-                name = name if alias is None else alias.bank
+            name = self._own_name(name)
             if name in self._broken:
                 raise self._broken[name]
             if name not in self._banks:
                 raise _not_found(name, field)
             return self._banks[name]
+
+    def damaged(self, name: str) -> str:
+        """The id of a bank, by its own or an alias's, whose files are damaged; empty for others."""
+        with self._lock:
+            name = self._own_name(name)
+            return name if isinstance(self._broken.get(name), CorruptDataError) else ""
+
+    def mend(self, name: str, change: Callable[[Path], bool]) -> LiveBank | None:
+        """Have the files of a bank changed that could not be opened, and open it.
+
+        Args:
+            name: Its id.
+            change: Given its folder; says whether it changed anything.
+
+        Raises:
+            Memory3Error: What ``change`` raised, or why the bank cannot be opened even so.
+        """
+        self.require_own(name)
+        path = self._banks_folder / name
+        with self._changing, typed_faults(resource_name(name)):
+            if not change(path):
+                return None
+            bank = self._open(path)
+            with self._lock:
+                self._broken.pop(name, None)
+            return bank
 
     def create(self, new: NewBank) -> LiveBank:
         """Make an empty bank.
@@ -154,7 +179,7 @@ class Catalog:
             InvalidArgumentError: The index does not take its argument.
             StorageFullError: There is no room.
         """
-        self._require_own(new.name)
+        self.require_own(new.name)
         make_index(new.index, new.embedder.dimensions).close()
         info = BankInfo(
             name=new.name,
@@ -187,7 +212,7 @@ class Catalog:
         Raises:
             FailedPreconditionError: Aliases point at it, or it is itself an alias.
         """
-        self._require_own(name)
+        self.require_own(name)
         with self._changing, typed_faults(resource_name(name)):
             self._require_no_alias(name)
             path = self._banks_folder / name
@@ -208,8 +233,9 @@ class Catalog:
             NotFoundError: There is no such bank.
             AlreadyExistsError: There is such a snapshot.
         """
-        store = self.get(name, "name").store
-        return write_snapshot(store, self.snapshots, snapshot_id, self.staging)
+        bank = self.get(name, "name")
+        with bank.copying:
+            return write_snapshot(bank.store, self.snapshots, snapshot_id, self.staging)
 
     @property
     def staging(self) -> Path:
@@ -225,7 +251,7 @@ class Catalog:
             CorruptDataError: The snapshot is damaged.
             CheckpointMismatchError: It belongs to another checkpoint.
         """
-        self._require_own(name)
+        self.require_own(name)
         with self._changing:
             self._require_free(name)
             restore_snapshot(
@@ -259,11 +285,19 @@ class Catalog:
                 bank.close()
             os.close(self._lock_handle)
 
+    def _own_name(self, name: str) -> str:
+        if name in self._banks or name in self._broken:
+            return name
+        alias = self.aliases.get(name)
+        return name if alias is None else alias.bank
+
     def _try_open(self, path: Path) -> None:
         try:
             self._open(path)
         except Memory3Error as error:
             _log.error("a bank cannot be opened", bank=path.name, reason=error.reason)
+            if isinstance(error, CorruptDataError):
+                error.remedy = "mend the bank (memory3 bank repair), or restore a snapshot"
             with self._lock:
                 self._broken[path.name] = error
 
@@ -283,7 +317,12 @@ class Catalog:
             path, name, map_bytes=self._map_bytes, max_map_bytes=self._max_bank_bytes, info=info
         )
 
-    def _require_own(self, name: str) -> None:
+    def require_own(self, name: str) -> None:
+        """Refuse to change what is a copy of another retriever's.
+
+        Raises:
+            FailedPreconditionError: This retriever follows another one.
+        """
         if self._follows:
             raise FailedPreconditionError(
                 f"{resource_name(name)} cannot be changed here: this retriever follows another one",
@@ -300,6 +339,7 @@ class Catalog:
             NotFoundError: There is no such bank.
             FailedPreconditionError: The alias does not point at ``expected_bank``.
         """
+        self.require_own(name)
         with self._changing:
             self._require_no_bank(name)
             with self._lock:
@@ -349,20 +389,6 @@ class Catalog:
                 remedy="choose another name, or delete that bank first",
                 metadata={"resource": resource_name(name)},
             )
-
-
-def _lock_folder(folder: Path) -> int:
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise FailedPreconditionError(
-            "another retriever uses the data folder",
-            field="data",
-            remedy="stop it, or give this one a folder of its own",
-        ) from error
-    return handle
 
 
 def _not_found(name: str, field: str) -> NotFoundError:

@@ -177,7 +177,9 @@ class Environment:
         with self._gate.alone():
             size = self._lmdb.info()["map_size"]
             self._close()
+            failpoint("rewrite.written")
             os.replace(data_file, self.path / DATA_FILE)
+            failpoint("rewrite.replaced")
             sync(self.path)
             self._open(size, sync=not is_async)
             if is_async:

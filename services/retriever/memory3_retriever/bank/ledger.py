@@ -24,7 +24,9 @@ from memory3_retriever.bank.records import (
 from memory3_retriever.bank.sources import ORDERED_KEY, SOURCES, put_in_order, source_key
 
 META, REFERENCES, VECTORS, MEMORIES = (b"meta", b"references", b"vectors", b"memories")
-COUNTERS_KEY = b"counters"
+INFO_KEY, COUNTERS_KEY = b"info", b"counters"
+# The keys of what is being erased, while it is.
+ERASING_KEY = b"erasing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from memory3_retriever.bank.selective import SelectiveSearch
 from memory3_retriever.bank.snapshot import copy_store
 from memory3_retriever.bank.store import BankStore, quota_exceeded
 from memory3_retriever.bank.verify import Problem, Report, verify_bank
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.files import TEMPORARY_PREFIX
 from memory3_retriever.indexes.base import Hit, Index, IndexState
 
@@ -66,6 +68,10 @@ class LiveBank:
         follows: It is a copy of another retriever's: references are not changed here. It is closed
             when nobody uses it any more.
 
+    Attributes:
+        store: The same.
+        copying: Held while a snapshot is taken.
+
     Raises:
         CorruptDataError: A vector is damaged.
         PluginNotFoundError: The bank's index plugin is not installed.
@@ -73,6 +79,7 @@ class LiveBank:
 
     def __init__(self, store: BankStore, folder: Path, *, follows: bool = False) -> None:
         self.store = store
+        self.copying = threading.Lock()
         self._index_folder, self._follows = folder / INDEX_FOLDER, follows
         self._index, self._watch = self._new_index()
         try:
@@ -172,7 +179,12 @@ class LiveBank:
         self.store.put_memories(envelopes, then=lambda change: self._follow(change, {}))
 
     def delete(
-        self, keys: Iterable[bytes], source: str = "", exact_sources: Iterable[str] = ()
+        self,
+        keys: Iterable[bytes],
+        source: str = "",
+        exact_sources: Iterable[str] = (),
+        *,
+        erasing: bool = False,
     ) -> tuple[Change, int]:
         """As ``BankStore.delete``, and found no more.
 
@@ -181,7 +193,11 @@ class LiveBank:
         """
         self._require_own()
         return self.store.delete(
-            keys, source, exact_sources, then=lambda change: self._follow(change, {})
+            keys,
+            source,
+            exact_sources,
+            then=lambda change: self._follow(change, {}),
+            erasing=erasing,
         )
 
     def remove_expired(self, limit: int) -> Change | None:
@@ -265,6 +281,7 @@ class LiveBank:
             self._index.close()
             if self._index_folder.exists():
                 shutil.rmtree(self._index_folder)
+            failpoint("index.removed")
             index, watch = self._new_index()
             agree(index, self.store)
             self._index, self._watch = index, watch

@@ -6,7 +6,7 @@ Read with every bound checked. It must not know how pages hang together.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,6 +78,20 @@ def places(page: bytes, lower: int, upper: int) -> tuple[int, ...]:
         "a page points outside of it",
     )
     return found
+
+
+def filled(sizes: Iterable[int], upper: int, page_bytes: int) -> None:
+    """Refuse a page whose records do not fill it from ``upper`` to its end, one behind the other.
+
+    LMDB moves the others when it removes one, by the size that this one says.
+
+    Args:
+        sizes: The bytes of each record's key and data.
+        upper: Where the records begin.
+        page_bytes: The size of a page.
+    """
+    total = sum(NODE_BYTES + size + size % 2 for size in sizes)
+    require(total == page_bytes - upper, "the records of a page overlap")
 
 
 def node(page: bytes, at: int) -> tuple[bytes, int, bytes, int]:

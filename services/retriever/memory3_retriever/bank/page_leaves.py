@@ -104,8 +104,12 @@ class LeafPages:
         at = starts[owner] + places
         sizes = self._word(at) | self._word(at + 2) << 16
         kinds, key_bytes = self._word(at + 4), self._word(at + 6)
-        ends = places + NODE_BYTES + key_bytes + np.where(kinds & IN_LONG, 8, sizes)
-        require(bool((ends <= self._page_bytes).all()), "a record reaches outside of its page")
+        used = NODE_BYTES + key_bytes + np.where(kinds & IN_LONG, 8, sizes)
+        require(
+            bool((places + used <= self._page_bytes).all()), "a record reaches outside of its page"
+        )
+        filled = np.add.reduceat(used + used % 2, first)
+        require(bool((filled == self._page_bytes - upper).all()), "the records of a page overlap")
         return Nodes(first, at, key_bytes, kinds, sizes)
 
     def require_order(self, leaves: Sequence[Leaf], nodes: Nodes) -> None:

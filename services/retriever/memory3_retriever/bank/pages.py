@@ -39,6 +39,7 @@ from memory3_retriever.bank.page_layout import (
     DamagedPagesError,
     Tree,
     child,
+    filled,
     fixed_keys,
     in_order,
     node,
@@ -191,6 +192,7 @@ class _Check:
         at_each = places(page, lower, upper)
         if depth == 1:
             records = [node(page, place) for place in at_each]
+            filled((len(key) + len(data) for key, _, data, _ in records), upper, len(page))
             in_order([key for key, _, _, _ in records], low, high, found.flags)
             found.num_leaves += 1
             for key, kind, data, size in records:
@@ -198,6 +200,7 @@ class _Check:
             return
         found.num_branches += 1
         children = [child(page, place) for place in at_each]
+        filled((len(key) for key, _ in children), upper, len(page))
         # LMDB leaves the first key of a branch empty: what is above it says the bound.
         bounds = [low, *(key for key, _ in children[1:])]
         in_order(bounds, low, high, found.flags)

@@ -118,6 +118,17 @@ class Reference:
             raise corrupt("reference", key.hex(), "its content is not what its id stands for")
         return reference
 
+    @classmethod
+    def under_another_key(cls, data: bytes) -> Reference | None:
+        """The reference of a sound record whose key alone is damaged; None where more is."""
+        try:
+            values = _load(data[_SEAL.size :], "")
+            span = values.pop("span", None)
+            key = cls(span=None if span is None else (span[0], span[1]), **values).key
+            return cls.from_bytes(key, data)
+        except (CorruptDataError, TypeError, ValueError, LookupError, AttributeError):
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class EmbedderIdentity:

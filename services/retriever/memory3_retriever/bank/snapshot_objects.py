@@ -30,6 +30,7 @@ from memory3_retriever.bank.snapshot_stores import (
     parse_manifest,
     taken,
 )
+from memory3_retriever.failpoints import failpoint
 
 # Data without a manifest may be those of a snapshot that another retriever is writing.
 _ORPHAN_AGE = timedelta(days=1)
@@ -107,7 +108,9 @@ class ObjectSnapshots(SnapshotStore):
         kept = {manifest, _data_name(snapshot)}
         with _typed():
             obstore.put(self._objects, _data_name(snapshot), data_file)
+            failpoint("snapshot.replacing")
             obstore.put(self._objects, manifest, manifest_bytes(snapshot))
+            failpoint("snapshot.replaced")
         self._remove([path for path, _ in self._of(snapshot.id) if path not in kept])
 
     def delete(self, snapshot_id: str) -> bool:

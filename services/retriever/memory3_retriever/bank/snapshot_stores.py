@@ -21,7 +21,8 @@ from crc32c import crc32c
 from memory3.errors import AlreadyExistsError, CorruptDataError, Memory3Error, NotFoundError
 from memory3_retriever.bank.faults import typed_faults
 from memory3_retriever.bank.names import is_bank_id, is_snapshot_id
-from memory3_retriever.files import discard, publish, sweep, temporary_folder
+from memory3_retriever.failpoints import failpoint
+from memory3_retriever.files import discard, publish, sweep, sync, temporary_folder
 
 DATA_FILE = "data.mdb"
 MANIFEST_FILE = "manifest.json"
@@ -86,7 +87,10 @@ class SnapshotStore(ABC):
 
     @abstractmethod
     def replace(self, data_file: Path, snapshot: Snapshot) -> None:
-        """Put another snapshot in place of the one of that id; nothing of that one stays."""
+        """Put another snapshot in place of the one of that id; nothing of that one stays.
+
+        Broken off at any moment, one of the two is there whole; called again, nothing is left over.
+        """
 
     @abstractmethod
     def delete(self, snapshot_id: str) -> bool:
@@ -119,6 +123,9 @@ class SnapshotStore(ABC):
 
 class FolderSnapshots(SnapshotStore):
     """Snapshots as folders ``ID`` with two files; links are never followed.
+
+    Of a snapshot that was replaced the data are called ``SHA256.mdb``: so the manifest, which is
+    put in place at once, decides which data are meant.
 
     Args:
         folder: Where they are; made if it is not there.
@@ -157,7 +164,10 @@ class FolderSnapshots(SnapshotStore):
         try:
             if path.is_symlink():
                 raise damaged(snapshot.id, "it is a link")
-            handle = os.open(path / DATA_FILE, os.O_RDONLY | os.O_NOFOLLOW)
+            data = path / _replaced_name(snapshot)
+            if not data.exists():
+                data = path / DATA_FILE
+            handle = os.open(data, os.O_RDONLY | os.O_NOFOLLOW)
         except OSError as error:
             raise damaged(snapshot.id, "its data file is missing, or is not a file") from error
         with os.fdopen(handle, "rb") as file:
@@ -175,10 +185,21 @@ class FolderSnapshots(SnapshotStore):
 
     def replace(self, data_file: Path, snapshot: Snapshot) -> None:
         """Put another snapshot in place of the one of that id."""
+        folder, data = self._folder / snapshot.id, _replaced_name(snapshot)
         with typed_faults("the folder of snapshots"), temporary_folder(self._folder) as work:
             self._fill(work, data_file, snapshot)
-            discard(self._folder / snapshot.id)
-            publish(work, self._folder / snapshot.id)
+            for path in work.iterdir():
+                sync(path)
+            os.replace(work / DATA_FILE, folder / data)
+            sync(folder)
+            failpoint("snapshot.replacing")
+            os.replace(work / MANIFEST_FILE, folder / MANIFEST_FILE)
+            sync(folder)
+            failpoint("snapshot.replaced")
+            for path in folder.iterdir():
+                if path.name not in (data, MANIFEST_FILE):
+                    path.unlink()
+            sync(folder)
 
     def delete(self, snapshot_id: str) -> bool:
         """Remove a snapshot; whether there was one."""
@@ -193,6 +214,10 @@ class FolderSnapshots(SnapshotStore):
         # Moved where the place is on the same disk, copied otherwise.
         shutil.move(data_file, work / DATA_FILE)
         (work / MANIFEST_FILE).write_bytes(manifest_bytes(snapshot))
+
+
+def _replaced_name(snapshot: Snapshot) -> str:
+    return f"{snapshot.sha256}.mdb"
 
 
 def manifest_bytes(snapshot: Snapshot) -> bytes:

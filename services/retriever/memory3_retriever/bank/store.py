@@ -18,17 +18,30 @@ import numpy as np
 
 from memory3.errors import CorruptDataError, QuotaExceededError
 from memory3_retriever.bank.environment import Environment, Transaction
-from memory3_retriever.bank.ledger import COUNTERS_KEY, META, Change, Ledger, NewReference
-from memory3_retriever.bank.lookups import EXPIRY, LOOKUPS_KEY, expired
+from memory3_retriever.bank.ledger import (
+    COUNTERS_KEY,
+    ERASING_KEY,
+    INFO_KEY,
+    META,
+    Change,
+    Ledger,
+    NewReference,
+)
+from memory3_retriever.bank.lookups import EXPIRY, KEY_BYTES, LOOKUPS_KEY, expired
 from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.reading import DATABASES, Statistics, StoreReader
-from memory3_retriever.bank.records import BankInfo, Counters, Reference, vector_to_bytes
+from memory3_retriever.bank.records import (
+    BankInfo,
+    Counters,
+    Reference,
+    seal,
+    unseal,
+    vector_to_bytes,
+)
 from memory3_retriever.bank.sources import ORDERED_KEY
 from memory3_retriever.bank.whole import require_whole
 
 __all__ = ["AlreadyThereError", "BankStore", "Statistics", "quota_exceeded"]
-
-_INFO_KEY = b"info"
 
 
 Then = Callable[[Change], None]
@@ -170,6 +183,8 @@ class BankStore(StoreReader):
         source: str = "",
         exact_sources: Iterable[str] = (),
         then: Then | None = None,
+        *,
+        erasing: bool = False,
     ) -> tuple[Change, int]:
         """Remove references with their vectors and memories, by key and by source.
 
@@ -177,6 +192,7 @@ class BankStore(StoreReader):
             keys: The keys.
             source: A source, removed with all that is inside it; empty for none.
             exact_sources: Sources of which only what they are exactly is removed.
+            erasing: Note what is removed, for `being_erased`, until `forget_erased`.
             then: Told of the change once it is durable, before the next one is.
 
         Returns:
@@ -191,10 +207,28 @@ class BankStore(StoreReader):
             doomed.update(*(names.keys_of(each) for each in exact))
             for key in sorted(doomed):
                 ledger.remove(key)
+            if erasing:
+                noted = self._being_erased(txn) | set(ledger.removed)
+                note = seal(ERASING_KEY, b"".join(sorted(noted)))
+                txn.put(ERASING_KEY, note, db=self._db[META])
             return ledger.close()
 
         done = self.environment.write(change, then)
         return done, len(named) - len(named & set(done.removed))
+
+    def being_erased(self) -> set[bytes]:
+        """The keys of what was removed to be erased, by calls that were broken off as well.
+
+        Raises:
+            CorruptDataError: The note of them is damaged.
+        """
+        with self.environment.read() as txn:
+            return self._being_erased(txn)
+
+    def forget_erased(self) -> None:
+        """Forget the note of what is to be erased: it is erased everywhere."""
+        if self.being_erased():
+            self.environment.write(lambda txn: txn.delete(ERASING_KEY, db=self._db[META]))
 
     def remove_expired(self, limit: int, then: Then | None = None) -> Change | None:
         """Remove some of what has expired by now, the first to expire first.
@@ -228,6 +262,7 @@ class BankStore(StoreReader):
 
     def rename(self, info: BankInfo) -> None:
         """Replace the description; for a bank restored under another name."""
+        self.forget_erased()
         self.describe(lambda _: info)
 
     def close(self) -> None:
@@ -235,7 +270,14 @@ class BankStore(StoreReader):
         self.environment.close()
 
     def _put_info(self, txn: Transaction, info: BankInfo) -> None:
-        txn.put(_INFO_KEY, info.to_bytes(_INFO_KEY), db=self._db[META])
+        txn.put(INFO_KEY, info.to_bytes(INFO_KEY), db=self._db[META])
+
+    def _being_erased(self, txn: Transaction) -> set[bytes]:
+        data = txn.get(ERASING_KEY, db=self._db[META])
+        if data is None:
+            return set()
+        body = unseal(ERASING_KEY, data, "note", "of what is erased")
+        return {body[at : at + KEY_BYTES] for at in range(0, len(body), KEY_BYTES)}
 
     def _make(self, info: BankInfo) -> None:
         def change(txn: Transaction) -> None:
@@ -268,14 +310,14 @@ class BankStore(StoreReader):
 
     def _read_info(self) -> BankInfo:
         with self.environment.read() as txn:
-            data = txn.get(_INFO_KEY, db=self._db[META])
+            data = txn.get(INFO_KEY, db=self._db[META])
         if data is None:
             raise CorruptDataError(
                 f"the files of {self.environment.resource} hold no bank",
                 field="bank",
                 remedy="restore the bank from a snapshot, or delete it",
             )
-        return BankInfo.from_bytes(_INFO_KEY, data)
+        return BankInfo.from_bytes(INFO_KEY, data)
 
     def _ledger(self, txn: Transaction) -> Ledger:
         return Ledger(txn, self._db, self._counters(txn), time.time_ns())

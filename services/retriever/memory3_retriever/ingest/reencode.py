@@ -21,6 +21,7 @@ from memory3_retriever.bank.catalog import Catalog, NewBank
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.records import Reference
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.ingest.adding import Adder
 from memory3_retriever.limits import Limit
 
@@ -99,10 +100,12 @@ def reencode(
             limit.check()
             _copy(block, target, adder, splitter, limit, progress)
             after = block[-1].key
+            failpoint("reencode.block")
             yield progress
         # What went from the source meanwhile, or since an earlier call, goes here as well: what was
         # forgotten must not come back with the new bank.
         target.delete(target.store.vector_keys() - source.store.vector_keys())
+        failpoint("reencode.round")
         if source.store.counters().revision == before:
             return
     raise FailedPreconditionError(

@@ -1,8 +1,8 @@
 """Erasing references: no byte of them stays in the bank's files, its index, the cache, snapshots.
 
 Deleting comes first, so that from then on nobody is given them; then every place that held them is
-written anew. Broken off, the call is made again: all places are gone through whether or not the
-references are still there.
+written anew. Broken off, the call is made again: the bank notes what is to be erased until all of
+it is, and all places are gone through whether or not the references are still there.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from memory3.errors import BackendUnavailableError, CorruptDataError
+from memory3.errors import BackendUnavailableError, CorruptDataError, NotFoundError
 from memory3_retriever.bank.catalog import Catalog
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.names import resource_name
 from memory3_retriever.bank.snapshot import rewrite_snapshot
 from memory3_retriever.bank.store import BankStore
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.limits import Limit
 from memory3_retriever.replication.publisher import Publisher
 from memory3_retriever.retrieval.memories import MemoryReader
@@ -103,11 +104,13 @@ class Eraser:
         """
         bank = self._bank
         yield "deleting the references"
-        change, num_missing = bank.delete(keys, source)
-        erased = sorted({*change.removed, *keys})
-        receipt = Receipt(
-            bank.info.name, [key.hex() for key in change.removed], num_missing, change.revision
-        )
+        change, _ = bank.delete(keys, source, erasing=True)
+        # What calls before took out and did not erase everywhere is erased with it.
+        gone = bank.store.being_erased()
+        gone -= bank.store.existing(gone)  # added again since then
+        erased = sorted({*gone, *keys})
+        receipt = Receipt(bank.info.name, [], 0, change.revision)
+        failpoint("erase.deleted")
         self._limit.check()
         yield "writing the bank's files anew"
         bank.rewrite()
@@ -119,12 +122,16 @@ class Eraser:
         yield "emptying the cache"
         self._empty_cache(erased)
         receipt.places.append(ErasedPlace("cache", self._memories.cache.describe(), "emptied"))
-        yield from self._erase_snapshots(receipt, erased, source, keep=keep_snapshots)
+        failpoint("erase.emptied")
+        gone |= yield from self._erase_snapshots(receipt, erased, source, keep=keep_snapshots)
         if self._publisher is not None:
             self._limit.check()
             yield "publishing the bank anew and removing the generations before"
             published = self._publisher.publish_alone(bank)
             receipt.places.append(ErasedPlace("generation", str(published.number), "rewritten"))
+        bank.store.forget_erased()
+        receipt.reference_ids = [key.hex() for key in sorted(gone)]
+        receipt.num_missing = len({*keys} - gone)
         receipt.erase_time_ns = time.time_ns()
         yield receipt
 
@@ -146,12 +153,20 @@ class Eraser:
 
     def _erase_snapshots(
         self, receipt: Receipt, keys: Sequence[bytes], source: str, *, keep: bool
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, set[bytes]]:
+        """Erase from the bank's snapshots; what only they had is returned."""
+        gone: set[bytes] = set()
+
         def delete(store: BankStore) -> None:
-            store.delete(keys, source)
+            change, _ = store.delete(keys, source)
+            gone.update(change.removed)
+            store.forget_erased()
 
         snapshots = self._catalog.snapshots
-        for snapshot_id in snapshots.ids():
+        # One that was begun before the references went has them; one that is begun now has not.
+        with self._bank.copying:
+            snapshot_ids = snapshots.ids()
+        for snapshot_id in snapshot_ids:
             self._limit.check()
             try:
                 manifest = snapshots.manifest(snapshot_id)
@@ -162,8 +177,11 @@ class Eraser:
                     continue
                 yield f"erasing from snapshot {snapshot_id}"
                 rewrite_snapshot(snapshots, manifest, delete, self._catalog.staging)
+            except NotFoundError:
+                continue  # deleted by somebody else meanwhile
             except CorruptDataError:
                 # What is in it cannot be known, and it cannot be written.
                 receipt.kept_snapshots.append(snapshot_id)
             else:
                 receipt.places.append(ErasedPlace("snapshot", snapshot_id, "rewritten"))
+        return gone

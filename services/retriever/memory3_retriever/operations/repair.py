@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from memory3.errors import CheckpointMismatchError, CorruptDataError
 from memory3.memory.envelope import verify as verify_envelope
+from memory3_retriever.bank.deriving import derive
 from memory3_retriever.bank.environment import Transaction
 from memory3_retriever.bank.ledger import (
     COUNTERS_KEY,
@@ -20,16 +21,14 @@ from memory3_retriever.bank.ledger import (
     VECTORS,
 )
 from memory3_retriever.bank.live import LiveBank
-from memory3_retriever.bank.lookups import KEY_BYTES, enter_all
 from memory3_retriever.bank.records import Counters, Reference, vector_from_bytes
-from memory3_retriever.bank.sources import put_in_order
 from memory3_retriever.bank.verify import Problem
 
 MAX_REPAIRS = 1000
 _BLOCK = 500
 
-_REMOVED = "it was removed; add its document again"
-_DROPPED = "the memory was dropped; it is written anew at the next retrieval or warming"
+REMOVED = "it was removed; add its document again"
+DROPPED = "the memory was dropped; it is written anew at the next retrieval or warming"
 _DERIVED = "it was derived anew"
 _READING = ("REFERENCE_CHECKSUM", "VECTOR_CHECKSUM", "VECTOR_MISSING")
 _MEMORY = ("MEMORY_CHECKSUM", "MEMORY_CHECKPOINT")
@@ -109,14 +108,14 @@ def _look_at(txn: Transaction, bank: LiveBank, key: bytes, damage: _Damage) -> N
     try:
         Reference.from_bytes(key, txn.get(key, db=db[REFERENCES]))
     except CorruptDataError:
-        damage.unreadable[key] = _problem(key, "REFERENCE_CHECKSUM", "its text", _REMOVED)
+        damage.unreadable[key] = _problem(key, "REFERENCE_CHECKSUM", "its text", REMOVED)
         return
     vector = txn.get(key, db=db[VECTORS])
     try:
         vector_from_bytes(key, vector or b"", info.embedder.dimensions)
     except CorruptDataError:
         reason = "VECTOR_MISSING" if vector is None else "VECTOR_CHECKSUM"
-        damage.unreadable[key] = _problem(key, reason, "its vector", _REMOVED)
+        damage.unreadable[key] = _problem(key, reason, "its vector", REMOVED)
         return
     envelope = txn.get(key, db=db[MEMORIES])
     if envelope is None:
@@ -124,10 +123,10 @@ def _look_at(txn: Transaction, bank: LiveBank, key: bytes, damage: _Damage) -> N
     try:
         verify_envelope(envelope, checkpoint_digest=info.checkpoint_digest)
     except CorruptDataError:
-        damage.memories[key] = _problem(key, "MEMORY_CHECKSUM", "its memory", _DROPPED)
+        damage.memories[key] = _problem(key, "MEMORY_CHECKSUM", "its memory", DROPPED)
     except CheckpointMismatchError:
         damage.memories[key] = Problem(
-            key.hex(), "MEMORY_CHECKPOINT", f"its memory is another checkpoint's; {_DROPPED}"
+            key.hex(), "MEMORY_CHECKPOINT", f"its memory is another checkpoint's; {DROPPED}"
         )
 
 
@@ -149,11 +148,7 @@ def _mend(bank: LiveBank, damage: _Damage) -> None:
             for key in _orphans(txn, db, database):
                 txn.delete(key, db=db[database])
         before = Counters.from_bytes(COUNTERS_KEY, txn.get(COUNTERS_KEY, b"", db=db[META]))
-        num_sources = put_in_order(txn, db, REFERENCES)
-        memory_bytes, memories = _size(txn, db[MEMORIES])
-        used = enter_all(txn, db, REFERENCES) + memories + _size(txn, db[VECTORS])[1]
-        counters = Counters(before.revision + 1, num_sources, memory_bytes, used)
-        txn.put(COUNTERS_KEY, counters.to_bytes(COUNTERS_KEY), db=db[META])
+        derive(txn, db, before.revision + 1)
 
     bank.store.environment.write(change)
 
@@ -162,10 +157,3 @@ def _orphans(txn: Transaction, db: dict[bytes, object], database: bytes) -> list
     with txn.cursor(db[database]) as cursor:
         keys = list(cursor.iternext(values=False))
     return [key for key in keys if txn.get(key, db=db[REFERENCES]) is None]
-
-
-def _size(txn: Transaction, database: object) -> tuple[int, int]:
-    """The bytes of a database's values, and of all its records."""
-    with txn.cursor(database) as cursor:
-        sizes = [len(value) for _, value in cursor]
-    return sum(sizes), sum(sizes) + KEY_BYTES * len(sizes)

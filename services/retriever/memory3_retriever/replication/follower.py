@@ -22,6 +22,7 @@ from memory3_retriever.bank.store import BankStore
 from memory3_retriever.files import publish, sweep, temporary_folder
 from memory3_retriever.metrics import RetrieverMetrics
 from memory3_retriever.replication import generation as generations
+from memory3_retriever.replication.aliases import PublishedAlias, read_aliases
 from memory3_retriever.replication.generation import Generation
 from memory3_retriever.replication.shared import SharedStorage
 
@@ -101,17 +102,52 @@ class Follower:
         A bank that is merely not there any more stays: a share that is not mounted is empty.
         """
         try:
+            # First, so that what they name is among what is there to be brought in.
+            aliases = self._aliases()
             names = generations.bank_names(self._storage)
         except Memory3Error as error:
             _log.warning("the shared storage cannot be read", reason=error.reason)
             return
+        deleted = []
         for name in names:
             try:
-                self._follow(name)
+                if self._follow(name):
+                    deleted.append(name)
             except Memory3Error as error:
                 _log.warning("a generation is not served", bank=name, reason=error.reason)
             except Exception:
                 _log.exception("a generation is not served", bank=name)
+        if aliases is not None:
+            self._point(aliases)
+        for name in deleted:
+            # Until the alias has gone where it is to go, its bank stays.
+            if not self._catalog.aliases.of(name):
+                self._drop(name)
+
+    def _aliases(self) -> list[PublishedAlias] | None:
+        try:
+            return read_aliases(self._storage)
+        except CorruptDataError as error:
+            _log.warning("the published aliases are not followed", reason=error.reason)
+            return None
+
+    def _point(self, published: list[PublishedAlias]) -> None:
+        """Have aliases point where they are to, those whose generation is served by now."""
+        try:
+            own = {alias.name: alias for alias in self._catalog.aliases.all()}
+        except CorruptDataError:
+            own = {}  # they are copies, and written anew
+        wanted = {}
+        for each in published:
+            name, served = each.alias.name, self._served.get(each.alias.bank)
+            if each.may_be_served(None if served is None else served.generation):
+                wanted[name] = each.alias
+            elif name in own:
+                wanted[name] = own[name]
+        try:
+            self._catalog.aliases.follow(wanted)
+        except Memory3Error as error:
+            _log.warning("aliases are not followed", reason=error.reason)
 
     def _drop(self, name: str) -> None:
         self._catalog.drop(name)
@@ -129,14 +165,14 @@ class Follower:
         while not self._ended.wait(self._every_s):
             self.look()
 
-    def _follow(self, name: str) -> None:
+    def _follow(self, name: str) -> bool:
+        """Serve what is published of a bank; whether it was deleted."""
         told = generations.pointed(self._storage, name)
         served = self._served.get(name)
         if told is not None and told.deleted:
-            self._drop(name)
-            return
+            return True
         if told is None or (served is not None and served.generation.number >= told.number):
-            return
+            return False
         number = told.number
         wanted = generations.read_manifest(self._storage, name, number)
         if wanted is None:
@@ -146,6 +182,7 @@ class Follower:
         if served is not None and served.behind_since_ns is None:
             self._served[name] = Served(served.generation, wanted.publish_time_ns)
         self._serve(wanted, self._bring(wanted))
+        return False
 
     def _bring(self, wanted: Generation) -> Path:
         """A generation's files on this disk, each with the hash of the manifest."""

@@ -14,8 +14,10 @@ from memory3.errors import CorruptDataError, Memory3Error
 from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.catalog import Catalog
 from memory3_retriever.bank.live import LiveBank
+from memory3_retriever.failpoints import failpoint
 from memory3_retriever.files import sha256_of, temporary_folder
 from memory3_retriever.replication import generation as generations
+from memory3_retriever.replication.aliases import AliasPublisher
 from memory3_retriever.replication.generation import Generation, Pointer, StoredFile
 from memory3_retriever.replication.shared import SharedStorage
 
@@ -33,6 +35,9 @@ class Publisher:
         storage: Where to.
         work: A folder on the data disk for copies.
         every_s: Seconds between looks at what has changed; 0 publishes only when asked.
+
+    Attributes:
+        aliases: Publishes aliases, as soon as their banks are.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Publisher:
     ) -> None:
         self._catalog, self._storage, self._work = catalog, storage, work
         self._every_s = every_s
+        self.aliases = AliasPublisher(catalog, storage)
         self._lock = threading.Lock()
         self._published: dict[str, tuple[str, int]] = {}
         self._ended = threading.Event()
@@ -47,6 +53,7 @@ class Publisher:
 
     def start(self) -> None:
         """Look for changes from now on."""
+        self.aliases.start()
         if self._every_s > 0:
             self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
             self._thread.start()
@@ -54,6 +61,7 @@ class Publisher:
     def close(self) -> None:
         """Begin no publication any more, and end the one at hand."""
         self._ended.set()
+        self.aliases.close()
         if self._thread is not None:
             self._thread.join()
 
@@ -70,6 +78,7 @@ class Publisher:
             last = self._pointed(name)
             number = 1 + max([*known, last.number if last else 0])
             revision = bank.copy_files(copy)
+            failpoint("publish.copied")
             files = {}
             for path in sorted(path for path in copy.rglob("*") if path.is_file()):
                 own = path.relative_to(copy).as_posix()
@@ -79,10 +88,14 @@ class Publisher:
                 name, number, bank.info.uid, revision, bank.info.checkpoint_digest,
                 time.time_ns(), files,
             )  # fmt: skip
+            failpoint("publish.stored")
             generations.write_manifest(self._storage, published)
+            failpoint("publish.complete")
             generations.point(self._storage, name, number)
+            failpoint("publish.pointed")
             self._published[name] = (bank.info.uid, revision)
             self._remove_old(name, [*known, number])
+        self.aliases.wake()
         _log.info("published", bank=name, generation=number, revision=revision)
         return published
 
