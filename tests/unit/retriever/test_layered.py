@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from memory3_retriever.bank.live import LiveBank
-from memory3_retriever.indexes import layered
+from memory3_retriever.indexes import hnsw, layered
 from memory3_retriever.indexes.hnsw import HnswIndex
 from memory3_retriever.indexes.ivf import IvfIndex
 from memory3_retriever.indexes.keys import TOMBSTONE, KeyTable
@@ -116,43 +116,11 @@ def test_what_waits_is_taken_up_when_the_bank_rests(
     again.close()
 
 
-def test_a_base_with_little_new_in_it_is_saved_when_the_bank_rests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A large base is not written again for each small delta; a start derives the rest."""
-    monkeypatch.setattr(layered, "_UNSAVED_SHARE", 0.5)
-    keys, vectors = keys_of(200), clustered(200, DIMENSIONS, 4)
-    index = HnswIndex(DIMENSIONS, argument="delta=20", folder=tmp_path)
-    index.add(keys[:160], vectors[:160])
-    index.settle()
-    index.add(keys[160:], vectors[160:])
-    index.settle()
-    assert index.num_in_base == 200
-
-    def num_saved() -> int:
-        other = HnswIndex(DIMENSIONS, argument="delta=20", folder=tmp_path)
-        other.load()
-        return other.num_in_base
-
-    assert num_saved() == 160
-    index.tidy()
-    index.settle()
-    assert num_saved() == 160
-    monkeypatch.setattr(index, "_rests_from", 0.0)
-    index.tidy()
-    index.settle()
-    assert num_saved() == 200
-    index.close()
-
-
 def test_a_bank_at_rest_does_not_try_again_at_once_what_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk would be written to every second."""
-    monkeypatch.setattr(layered, "_UNSAVED_SHARE", 2.0)
     index = HnswIndex(DIMENSIONS, argument="delta=20", folder=tmp_path)
-    index.add(keys_of(40), clustered(40, DIMENSIONS, 5))
-    index.settle()
     num_tried = 0
 
     def fail(*given: Any) -> None:
@@ -161,12 +129,81 @@ def test_a_bank_at_rest_does_not_try_again_at_once_what_failed(
         raise OSError("no room")
 
     monkeypatch.setattr(index, "_save_base", fail)
-    monkeypatch.setattr(index, "_rests_from", 0.0)
+    index.add(keys_of(40), clustered(40, DIMENSIONS, 5))
+    index.settle()
+    assert num_tried == 1
     for _ in range(3):
         index.tidy()
         index.settle()
     assert num_tried == 1
+    monkeypatch.setattr(index, "_rests_from", 0.0)
+    index.tidy()
+    index.settle()
+    assert num_tried == 2
     index.close()
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every graph is made in a process of its own, however small."""
+    monkeypatch.setattr(hnsw, "_APART", 0)
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_graph_that_was_made_apart_finds_what_one_made_here_does(tmp_path: Path) -> None:
+    """The first, one with more in it, one without what was removed; and each is saved."""
+    keys, vectors = keys_of(300), clustered(300, DIMENSIONS, 6)
+    folder = tmp_path / "index"
+    index = HnswIndex(DIMENSIONS, argument="delta=64", folder=folder)
+    expected: set[bytes] = set()
+    for start, end, removed in ((0, 100, 0), (100, 200, 5), (200, 300, 150)):
+        index.add(keys[start:end], vectors[start:end])
+        expected |= {*keys[start:end]}
+        index.settle()
+        index.remove(keys[:removed])
+        expected -= {*keys[:removed]}
+        index.settle()
+        assert index.keys() == expected
+        found = [hit[0] for hit in found_keys(index, vectors[removed:end], 1)]
+        assert found == keys[removed:end]
+        again = HnswIndex(DIMENSIONS, argument="delta=64", folder=folder)
+        again.load()
+        assert again.num_in_base == end - (5 if start == 200 else 0)
+    assert [path.name for path in folder.iterdir()] == ["graph-3"]
+    index.close()
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_damaged_file_is_not_built_upon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that would read it refuses; the next attempt writes it anew from memory."""
+    keys, vectors = keys_of(200), clustered(200, DIMENSIONS, 7)
+    index = HnswIndex(DIMENSIONS, argument="delta=64", folder=tmp_path)
+    index.add(keys[:100], vectors[:100])
+    index.settle()
+    graph = tmp_path / "graph-1" / "graph.bin"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    index.add(keys[100:], vectors[100:])
+    index.settle()
+    assert index.num_in_base == 100
+    assert [hit[0] for hit in found_keys(index, vectors, 1)] == keys
+    monkeypatch.setattr(index, "_rests_from", 0.0)
+    index.tidy()
+    index.settle()
+    assert index.num_in_base == 200
+    assert [hit[0] for hit in found_keys(index, vectors, 1)] == keys
+    index.close()
+
+
+@pytest.mark.usefixtures("apart")
+def test_building_apart_is_broken_off(tmp_path: Path) -> None:
+    """Closing does not wait for a graph, and nothing of it is left."""
+    index = HnswIndex(64, argument="ef_construction=2000,m=64,delta=64", folder=tmp_path)
+    index.add(keys_of(20_000), clustered(20_000, 64, 8))
+    index.close()
+    assert index.num_in_base == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_key_table_finds_each_key_at_its_label() -> None:

@@ -76,6 +76,9 @@ class Graph:
             marked as deleted in it.
         keys: The key of each label.
         parameters: How it is searched.
+
+    Attributes:
+        folder: Where its files are; None where it is only in memory.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Graph:
         native.set_ef(parameters.ef)
         native.set_num_threads(1)
         self.native = native
+        self.folder: Path | None = None
         self.table = keys if isinstance(keys, KeyTable) else KeyTable.of(keys)
 
     @classmethod
@@ -133,17 +137,34 @@ class Graph:
             BrokenOffError: ``stop`` said so.
             OSError: The disk failed.
         """
-        native = hnswlib.Index(space=METRIC, dim=self.native.dim)
         with scratch_folder(folder) as scratch:
             path = scratch / "graph"
             save_native(self.native, path)
-            native.load_index(str(path), max_elements=len(self.table) + len(keys))
-        packed = bytearray(self.table.packed)
+            return Graph.grown(
+                path, self.table, self.native.dim, keys, vectors, removed, parameters, stop
+            )
+
+    @classmethod
+    def grown(
+        cls,
+        path: Path,
+        table: KeyTable,
+        dimensions: int,
+        keys: Sequence[bytes],
+        vectors: Vectors,
+        removed: Sequence[int],
+        parameters: GraphParameters,
+        stop: Stop,
+    ) -> Graph:
+        """As ``extended``, of a graph that is in a file, with the keys of its labels."""
+        native = hnswlib.Index(space=METRIC, dim=dimensions)
+        native.load_index(str(path), max_elements=len(table) + len(keys))
+        packed = bytearray(table.packed)
         for label in removed:
             native.mark_deleted(label)
             packed[16 * label : 16 * (label + 1)] = TOMBSTONE
-        _insert(native, vectors, len(self.table), parameters, stop)
-        return Graph(native, KeyTable(bytes(packed) + b"".join(keys)), parameters)
+        _insert(native, vectors, len(table), parameters, stop)
+        return cls(native, KeyTable(bytes(packed) + b"".join(keys)), parameters)
 
     @property
     def memory_bytes(self) -> int:

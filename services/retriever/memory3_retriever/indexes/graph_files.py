@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import hnswlib
-
 from memory3_retriever.failpoints import failpoint
-from memory3_retriever.indexes.graph import METRIC, Graph, GraphParameters, save_native
-from memory3_retriever.indexes.keys import KEY_BYTES, KeyTable
+from memory3_retriever.indexes.graph import METRIC, Graph, GraphParameters
+from memory3_retriever.indexes.graph_process import GRAPH, KEYS, read_graph, write_graph
 from memory3_retriever.indexes.saved import load_base, save_base
 
 _FORMAT = "memory3-hnsw-2"
-_GRAPH, _KEYS = "graph.bin", "keys.bin"
 _PREFIX = "graph-"
 
 
@@ -25,7 +24,7 @@ def save_graph(
 
     Args:
         folder: The index's folder; made if it is not there.
-        graph: What to save.
+        graph: What to save; its files are moved there, if it has any already.
         parameters: How it was built.
         revision: The bank's revision that it reflects, for people.
         owner: Whose vectors these are.
@@ -33,16 +32,23 @@ def save_graph(
     Raises:
         OSError: The disk failed; the older graph is intact.
     """
+    made = graph.folder
 
     def write(work: Path) -> list[str]:
-        save_native(graph.native, work / _GRAPH)
+        if made is None:
+            write_graph(work, graph)
+        else:
+            for name in (GRAPH, KEYS):
+                # The files never change, so a second name is as good as a copy.
+                os.link(made / name, work / name)
         failpoint("index.written")
-        (work / _KEYS).write_bytes(graph.table.packed)
-        return [_GRAPH, _KEYS]
+        return [GRAPH, KEYS]
 
     form = _form(graph.native.dim, parameters, owner)
     form |= {"count": len(graph.table), "revision": revision}
-    save_base(folder, _PREFIX, form, write)
+    graph.folder = save_base(folder, _PREFIX, form, write)
+    if made is not None:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def load_graph(
@@ -51,14 +57,10 @@ def load_graph(
     """The newest graph that is whole and of this form; None if there is none."""
 
     def read(path: Path, manifest: Mapping[str, Any]) -> Graph:
-        packed, count = (path / _KEYS).read_bytes(), manifest["count"]
-        if len(packed) != KEY_BYTES * count:
-            raise ValueError("there is not one key for each vector")
-        native = hnswlib.Index(space=METRIC, dim=dimensions)
-        native.load_index(str(path / _GRAPH), max_elements=max(1, count))
-        if native.get_current_count() != count:
+        graph = read_graph(path, dimensions, parameters)
+        if len(graph.table) != manifest["count"]:
             raise ValueError("the graph has another number of vectors")
-        return Graph(native, KeyTable(packed), parameters)
+        return graph
 
     return load_base(folder, _PREFIX, _form(dimensions, parameters, owner), read)
 

@@ -32,9 +32,6 @@ REST_SECONDS = 5.0
 _RESTING_DELTA = 256
 # After a fault, such as a full disk.
 _RETRY_SECONDS = 60.0
-# A base is written to the disk when so much of it is new, and when the bank rests: what was not
-# written is derived again at the start.
-_UNSAVED_SHARE = 0.02
 # Building gives way to searching where both want the same processor, and still gets a third of what
 # its neighbours get: a base that is never built makes every search slower.
 _BACKGROUND_NICENESS = 5
@@ -118,8 +115,6 @@ class LayeredIndex(Index):
         self._builder: threading.Thread | None = None
         # What was removed since the building of the next base began.
         self._removed_since: set[bytes] = set()
-        # Vectors by which the base differs from the saved one.
-        self._num_unsaved = 0
         self._rests_from = time.monotonic() + REST_SECONDS
         self._closed = threading.Event()
 
@@ -192,7 +187,7 @@ class LayeredIndex(Index):
         base = self._state.base
         if self._is_unsaved(base) and self.folder is not None:
             self._save_base(self.folder, base)
-            self._saved, self._num_unsaved = base, 0
+            self._saved = base
 
     def tidy(self) -> None:
         """Build and save in the background what is worth it, if the bank rests."""
@@ -295,10 +290,7 @@ class LayeredIndex(Index):
             base = self._next_base(state.base, state.masked, keys, vectors, self._closed.is_set)
             with self._lock:
                 self._swap(base, set(keys))
-            num_removed = state.base.table.num_live - int(np.count_nonzero(~state.masked))
-            self._num_unsaved += len(keys) + num_removed
-        if resting or self._num_unsaved >= _UNSAVED_SHARE * len(self._state.base.table):
-            self.save()
+        self.save()
         if due:
             self.when_rebuilt()
         with self._lock:

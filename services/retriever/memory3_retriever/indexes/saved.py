@@ -35,7 +35,7 @@ def save_base(
     prefix: str,
     form: Mapping[str, Any],
     write: Callable[[Path], Sequence[str]],
-) -> None:
+) -> Path:
     """Put a base beside the older ones, durably, then remove those.
 
     Args:
@@ -43,6 +43,9 @@ def save_base(
         prefix: What the folder of the base begins with.
         form: What a reader must find again in the manifest, or may want to know.
         write: Writes files into a folder and returns their names.
+
+    Returns:
+        Its folder.
 
     Raises:
         OSError: The disk failed; the older base is intact.
@@ -55,9 +58,11 @@ def save_base(
         manifest = {**form, "files": {name: checksum_of(work / name) for name in names}}
         manifest["crc32c"] = manifest_checksum(manifest)
         (work / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        publish(work, folder / f"{prefix}{number}")
+        final = folder / f"{prefix}{number}"
+        publish(work, final)
     for _, old in older:
         _remove(old)
+    return final
 
 
 def load_base(
@@ -79,7 +84,7 @@ def load_base(
     sweep(folder)
     for _, path in reversed(_generations(folder, prefix)):
         try:
-            return read(path, _verified(path, form))
+            return read(path, verified(path, form))
         except Exception as error:
             # Whatever the files may be, the bank must open.
             _log.warning("a saved index is not used", index=path.name, why=str(error)[:500])
@@ -107,7 +112,13 @@ def manifest_checksum(manifest: Mapping[str, Any]) -> int:
     return int(crc32c(json.dumps(manifest, sort_keys=True).encode()))
 
 
-def _verified(path: Path, form: Mapping[str, Any]) -> Mapping[str, Any]:
+def verified(path: Path, form: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The manifest of a base whose files are whole.
+
+    Raises:
+        ValueError: Something is not as the manifest says, or the manifest not of this form.
+        OSError: A file cannot be read.
+    """
     if path.is_symlink():
         raise ValueError("it is a link")
     with os.fdopen(_open_plain(path / _MANIFEST), "rb") as file:
