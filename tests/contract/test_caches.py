@@ -62,23 +62,6 @@ def test_none_keeps_nothing() -> None:
         open_cache("none:what")
 
 
-@pytest.mark.parametrize(
-    ("name", "described"),
-    [
-        ("redis://127.0.0.1:1/0", "redis:redis://127.0.0.1:1/0"),
-        ("redis://user:secret@127.0.0.1:1", "redis:redis://127.0.0.1:1"),
-        ("redis:redis://127.0.0.1:1/0", "redis:redis://127.0.0.1:1/0"),
-        ("redis:rediss://127.0.0.1:1/2", "redis:rediss://127.0.0.1:1/2"),
-        ("redis:unix:///tmp/redis.sock", "redis:unix:///tmp/redis.sock"),
-    ],
-)
-def test_redis_is_named_by_its_url(name: str, described: str) -> None:
-    """A URL with or without the plugin's name before it; the password is told to nobody."""
-    cache = open_cache(name)
-    assert cache.describe() == described
-    cache.close()
-
-
 def test_an_unknown_cache_lists_those_there_are() -> None:
     """A mistyped name is answered with the names that exist."""
     with pytest.raises(PluginNotFoundError, match="local"):

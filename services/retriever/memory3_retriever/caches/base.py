@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple, Self
 
 from memory3 import plugins
 from memory3.errors import InvalidArgumentError
+from memory3_retriever.caches.counts import CacheReport
 
 NO_CACHE = "none"
 
@@ -74,6 +75,21 @@ class Cache(ABC):
         """Why the cache cannot be used right now, for people; None if it can. Raises nothing."""
         return None
 
+    def report(self) -> Sequence[CacheReport]:
+        """What was counted, of each cache that this one is made of; nothing if it does not count.
+
+        Raises nothing.
+        """
+        return ()
+
+    @property
+    def layers(self) -> Sequence[Cache]:
+        """The caches that this one is made of, the nearest first; itself if it is of one piece.
+
+        What is found in one is put into those before it by the caller, who has verified it.
+        """
+        return (self,)
+
     def close(self) -> None:  # noqa: B027 - most caches have nothing to release
         """Release what is held."""
 
@@ -114,10 +130,16 @@ class NoCache(Cache):
 def open_cache(name: str) -> Cache:
     """A cache by its plugin's name with its argument; "none" for none.
 
+    A URL alone names the plugin that its scheme begins with: ``redis+cluster://HOST`` is
+    ``redis:redis+cluster://HOST``.
+
     Raises:
         PluginNotFoundError: There is no such plugin.
         InvalidArgumentError: The plugin does not take that argument.
     """
     bare, argument = plugins.split_name(name)
-    kind: type[Cache] = NoCache if bare == NO_CACHE else plugins.load("caches", name)
+    if (argument or "").startswith("//"):
+        owners = (each for each in plugins.names("caches") if bare.startswith(each))
+        bare, argument = next(owners, bare), name
+    kind: type[Cache] = NoCache if bare == NO_CACHE else plugins.load("caches", bare)
     return kind.from_argument(argument)

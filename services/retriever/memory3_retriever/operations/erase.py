@@ -141,7 +141,11 @@ class Eraser:
             if fault is None:
                 self._memories.forget(self._bank, keys)
                 time.sleep(_CACHE_PAUSE_S)
-                if not self._memories.cached(self._bank, keys):
+                # One that fails just then has nothing to tell either.
+                if (
+                    not self._memories.cached(self._bank, keys)
+                    and self._memories.cache.fault() is None
+                ):
                     return
             time.sleep(_CACHE_PAUSE_S)
         raise BackendUnavailableError(

@@ -6,7 +6,7 @@ only cost time; the bank's are errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from memory3.errors import CheckpointMismatchError, CorruptDataError, UnavailableError
 from memory3.memory.envelope import verify
@@ -129,20 +129,29 @@ class MemoryReader:
             self.forget(bank, sorted(gone))
 
     def _from_cache(self, bank: LiveBank, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        keys_by_name = {_cache_key(bank, key): key for key in keys}
-        sound: dict[bytes, bytes] = {}
-        found = self.cache.get_many(list(keys_by_name))
-        if self.cache.in_process:
-            # Verified when it was put there.
-            return {keys_by_name[name]: envelope for name, envelope in found.items()}
+        missing = {_cache_key(bank, key): key for key in keys}
+        envelopes: dict[bytes, bytes] = {}
+        for depth, cache in enumerate(self.cache.layers):
+            found = cache.get_many(list(missing)) if missing else {}
+            # What never left the process was verified when it was put there.
+            sound = found if cache.in_process else self._sound(bank, cache, found)
+            for nearer in self.cache.layers[:depth] if sound else ():
+                nearer.put_many(sound)
+            envelopes |= {missing.pop(name): envelope for name, envelope in sound.items()}
+        return envelopes
+
+    def _sound(
+        self, bank: LiveBank, cache: Cache, found: Mapping[MemoryKey, bytes]
+    ) -> dict[MemoryKey, bytes]:
+        sound: dict[MemoryKey, bytes] = {}
         for name, envelope in found.items():
             try:
                 verify(envelope, checkpoint_digest=bank.info.checkpoint_digest)
             except (CorruptDataError, CheckpointMismatchError) as error:
                 self._metrics.cache_rejected.labels(error.reason).inc()
-                self.cache.delete_many([name])
+                cache.delete_many([name])
             else:
-                sound[keys_by_name[name]] = envelope
+                sound[name] = envelope
         return sound
 
     def _verify_stored(self, bank: LiveBank, key: bytes, envelope: bytes) -> None:
