@@ -19,6 +19,8 @@ from memory3_retriever.caches.redis import RedisCache
 from memory3_retriever.caches.redis_address import RedisAddress
 
 from tests.redis_server import RedisServer
+from tests.redis_topologies import free_port
+from tests.unit.retriever.clocks import Clock
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.redis
@@ -81,16 +83,6 @@ class Impostor:
                 connection.sendall(self.answer)
 
 
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def black_hole() -> Iterator[Impostor]:
     """A server that accepts connections and never answers."""
@@ -107,12 +99,6 @@ def liar() -> Iterator[Impostor]:
 
 def _cache(url: str, *, clock: Callable[[], float] = time.monotonic) -> RedisCache:
     return RedisCache(RedisAddress.parse(url), clock=clock)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def test_a_refused_connection_is_as_good_as_nothing() -> None:

@@ -2,7 +2,7 @@
 
 Making one for a cluster asks its nodes for their slots, and nothing here may keep a retriever from
 starting, so even that happens at the first use. No client tries more than twice, and none says more
-when it connects than it must: AUTH and SELECT.
+when it connects than AUTH, CLIENT SETNAME and SELECT.
 """
 
 from __future__ import annotations
@@ -104,9 +104,12 @@ def _options(address: RedisAddress, login: Login) -> dict[str, Any]:
         "socket_timeout": address.timeout_s,
         "socket_connect_timeout": address.connect_timeout_s,
         "max_connections": _MAX_CONNECTIONS,
-        # The older protocol needs no HELLO, and nobody needs to know this library's name.
+        # The older protocol needs no HELLO, and no server needs to know the library's version.
         "protocol": 2,
         "driver_info": None,
+        # For operators; and over TLS 1.3 redis-py takes a connection on which nothing has been
+        # answered yet for one with unread data: what has come are the server's tickets.
+        "client_name": "memory3",
     }
     if login.needed:
         options["credential_provider"] = LoginProvider(login)
