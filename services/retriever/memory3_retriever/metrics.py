@@ -126,7 +126,8 @@ class RetrieverMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.retrieval = Histogram(
             "memory3_retrieval_seconds",
-            "Seconds of a retrieval's steps: embed, search, write (lazy banks), read.",
+            "Seconds of a retrieval's steps: embed, search, write (lazy banks), read, and cache, "
+            "which is a part of read.",
             ["step"],
             registry=registry,
             buckets=_STEP_BUCKETS_S,

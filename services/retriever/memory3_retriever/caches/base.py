@@ -7,6 +7,7 @@ left the process, so a cache must not know what an envelope is, nor banks, nor t
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Self
@@ -42,6 +43,8 @@ class Cache(ABC):
     name: ClassVar[str]
     # Whether what comes out is the very objects that were put in: then it needs no second check.
     in_process: ClassVar[bool] = False
+    # What one retrieval may wait for it in all, in seconds.
+    budget_s: float = math.inf
 
     @classmethod
     @abstractmethod
@@ -56,8 +59,15 @@ class Cache(ABC):
         """
 
     @abstractmethod
-    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
-        """The values at hand. Raises nothing: a fault is as if there were none."""
+    def get_many(
+        self, keys: Sequence[MemoryKey], within_s: float = math.inf
+    ) -> dict[MemoryKey, bytes]:
+        """The values at hand. Raises nothing: a fault is as if there were none.
+
+        Args:
+            keys: What is wanted.
+            within_s: How long the caller waits at most; the cache's own budget where that is less.
+        """
 
     @abstractmethod
     def put_many(self, values: Mapping[MemoryKey, bytes]) -> None:
@@ -112,7 +122,9 @@ class NoCache(Cache):
             )
         return cls()
 
-    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
+    def get_many(
+        self, keys: Sequence[MemoryKey], within_s: float = math.inf
+    ) -> dict[MemoryKey, bytes]:
         """Nothing."""
         return {}
 

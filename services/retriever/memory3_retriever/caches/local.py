@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +61,9 @@ class LocalCache(Cache):
         with self._lock:
             return self._values.num_bytes
 
-    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
+    def get_many(
+        self, keys: Sequence[MemoryKey], within_s: float = math.inf
+    ) -> dict[MemoryKey, bytes]:
         """The values at hand."""
         with self._lock:
             looked_up = {key: self._values.get(key) for key in keys}

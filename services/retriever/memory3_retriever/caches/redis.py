@@ -8,6 +8,7 @@ retrieval some 100 ms and the next ones nothing. Writing goes on in the backgrou
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -63,6 +64,7 @@ class RedisCache(Cache):
         self, address: RedisAddress, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._address = address
+        self.budget_s = address.budget_s
         self._clients = RedisClients(address)
         self._counts = Counts()
         # A full or read-only Redis still answers reads, so each has a breaker of its own.
@@ -89,15 +91,19 @@ class RedisCache(Cache):
         """
         return cls(RedisAddress.parse(argument or ""))
 
-    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
+    def get_many(
+        self, keys: Sequence[MemoryKey], within_s: float = math.inf
+    ) -> dict[MemoryKey, bytes]:
         """The values that Redis has and tells in time."""
         if not keys:
             return {}
         if not self._reading.allows():
             self._counts.add("requests", "skipped", len(keys))
             return {}
-        found, own, error, late = self._reads.get(keys, self._address.budget_s)
-        if error is None and late and not any(key in found for key in own):
+        found, own, error, late = self._reads.get(keys, min(within_s, self.budget_s))
+        # Neither a Redis of which a part has come, nor one that was given less than its time, is
+        # to be left alone.
+        if late and within_s >= self.budget_s and not any(key in found for key in own):
             error = redis.TimeoutError()
         if error is not None:
             self._reading.failed()
@@ -105,7 +111,7 @@ class RedisCache(Cache):
         elif own and not late:
             self._reading.succeeded()
         self._counts.add("requests", "hit", len(found))
-        self._counts.add("requests", "failed" if error else "miss", len(keys) - len(found))
+        self._counts.add("requests", "failed" if error or late else "miss", len(keys) - len(found))
         self._counts.add("shared", "", len(keys) - len(own))
         self._counts.add("bytes", "read", sum(len(found[key]) for key in own if key in found))
         return found
@@ -130,7 +136,7 @@ class RedisCache(Cache):
         """What an attempt to reach Redis ends with; None if it answers and has just answered."""
         was_open = self._reading.is_open
         # A key that nobody else asks for, so that this attempt is one of its own.
-        landed = self._reads.get([MemoryKey("", "", token_hex(8))], self._address.budget_s)
+        landed = self._reads.get([MemoryKey("", "", token_hex(8))], self.budget_s)
         if landed.error is not None or landed.late:
             # The class alone: messages of redis-py may repeat the URL.
             kind = type(landed.error or redis.TimeoutError()).__name__

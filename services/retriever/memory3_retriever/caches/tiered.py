@@ -6,6 +6,7 @@ so it goes into the near one by way of the caller, who verifies it (``Cache.laye
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, NoReturn, Self
 
@@ -51,10 +52,12 @@ class TieredCache(Cache):
         """The near one and the far one."""
         return (self._near, self._far)
 
-    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
+    def get_many(
+        self, keys: Sequence[MemoryKey], within_s: float = math.inf
+    ) -> dict[MemoryKey, bytes]:
         """The values at hand in either; none is moved."""
-        found = self._near.get_many(keys)
-        return found | self._far.get_many([key for key in keys if key not in found])
+        found = self._near.get_many(keys, within_s)
+        return found | self._far.get_many([key for key in keys if key not in found], within_s)
 
     def put_many(self, values: Mapping[MemoryKey, bytes]) -> None:
         """Keep values in both."""
