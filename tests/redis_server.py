@@ -57,19 +57,25 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{port}/0" if port else f"unix://{self._socket}"
         self.patient_url = f"{self.url}?socket_timeout=30"
 
-    def start(self) -> None:
-        """Start, and wait until it answers."""
+    def start(self, *arguments: str, awaited: bool = True) -> None:
+        """Start, with more arguments this once, and wait until it answers, unless told not to."""
         self._folder.mkdir(exist_ok=True)
-        arguments = ["--port", str(self.port), "--save", "", "--appendonly", "no"]
+        place = ["--port", str(self.port)]
         if not self.port:
-            arguments += ["--unixsocket", str(self._socket)]
+            place += ["--unixsocket", str(self._socket)]
+        unsaved = ["--save", "", "--appendonly", "no"]
         log = ["--logfile", str(self._folder / "redis.log")]
         self._process = subprocess.Popen(
-            [executable(), *self.leading_arguments(), *arguments, *log, *self.arguments],
+            [
+                *(executable(), *self.leading_arguments(), *place, *unsaved, *log),
+                *(*self.arguments, *arguments),
+            ],
             cwd=self._folder,
         )
+        if not awaited:
+            return
         end = time.monotonic() + _START_SECONDS
-        while not self._answers():
+        while not self.answers():
             if time.monotonic() > end or self._process.poll() is not None:
                 raise RuntimeError((self._folder / "redis.log").read_text())
             time.sleep(0.02)
@@ -110,7 +116,8 @@ class RedisServer:
         with self.client() as client:
             return int(client.dbsize())
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it answers."""
         try:
             with self.client() as client:
                 return bool(client.ping())

@@ -41,18 +41,34 @@ class TcpProxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = self._call(
-            asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._context)
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.listen()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.close()
-        self.cut()
+        self.refuse()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def listen(self) -> None:
+        """Take connections, on the same port as before."""
+
+        async def start() -> asyncio.Server:
+            return await asyncio.start_server(
+                self._serve, "127.0.0.1", self.port, ssl=self._context
+            )
+
+        self._server = self._call(start())
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Close what there is, and have connections refused."""
+
+        async def close() -> None:
+            self._server.close()
+
+        self._call(close())
+        self.cut()
 
     def cut(self) -> None:
         """Close all connections that there are."""

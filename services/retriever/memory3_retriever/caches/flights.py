@@ -66,6 +66,13 @@ class SharedReads(Generic[KeyT]):
         self._queue: queue.SimpleQueue[_Flight[KeyT] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
+        self._num_waiting = 0
+
+    @property
+    def num_waiting(self) -> int:
+        """Callers that wait now."""
+        with self._lock:
+            return self._num_waiting
 
     def get(self, keys: Sequence[KeyT], wait_s: float) -> Landed[KeyT]:
         """The values that come within a time."""
@@ -78,8 +85,11 @@ class SharedReads(Generic[KeyT]):
                 own = _Flight(alone)
                 self._flights |= dict.fromkeys(alone, own)
                 self._start(own)
+            self._num_waiting += 1
         for flight in [*flights, *([own] if own else [])]:
             flight.done.wait(max(0.0, until - time.monotonic()))
+        with self._lock:
+            self._num_waiting -= 1
         late = own is not None and not own.done.is_set()
         if own is not None and late:
             own.abandoned = True
