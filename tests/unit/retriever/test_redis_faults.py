@@ -36,11 +36,13 @@ class Impostor:
 
     Attributes:
         answer: What it answers to every request; nothing at all if empty.
+        drips: Whether it goes on answering, a byte at a time.
         num_connections: How many have connected.
     """
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, *, drips: bool = False) -> None:
         self.answer = answer
+        self.drips = drips
         self.num_connections = 0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._server.getsockname()[1]}/0"
@@ -81,6 +83,8 @@ class Impostor:
                 except TimeoutError:
                     continue
                 connection.sendall(self.answer)
+                while self.drips and not self._stop.wait(0.02):
+                    connection.sendall(b"x")
 
 
 @pytest.fixture
@@ -117,7 +121,7 @@ def test_a_black_hole_costs_one_pair_of_timeouts_then_nothing(black_hole: Impost
     Every attempt has a connection of its own, and a retrieval waits for the budget at most.
     """
     clock = Clock()
-    cache = _cache(f"{black_hole.url}?socket_timeout=0.5", clock=clock)
+    cache = _cache(f"{black_hole.url}?socket_timeout=0.2", clock=clock)
     assert RedisAddress.parse(black_hole.url).budget_s <= MOST_SECONDS
     for num_faults in (1, 2):
         assert [cache.get_many(KEYS) for _ in range(20)] == [{}] * 20
@@ -231,3 +235,27 @@ def test_the_breaker_waits_longer_after_each_fault_and_lets_one_try() -> None:
         assert breaker.allows()
     breaker.succeeded()
     assert [breaker.allows() for _ in range(3)] == [True, True, True]
+
+
+def test_many_that_fail_together_make_one_pause() -> None:
+    """They were all let in before the first fault, so the pause is that after one."""
+    clock = Clock()
+    breaker = CircuitBreaker(first_pause_s=0.5, clock=clock)
+    assert [breaker.allows() for _ in range(9)] == [True] * 9
+    assert [breaker.failed() for _ in range(9)] == [True] + [False] * 8
+    clock.now += 0.51
+    assert breaker.allows()
+    assert breaker.failed()
+    clock.now += 0.51
+    assert not breaker.allows()
+
+
+def test_an_answer_that_drips_is_waited_for_no_longer_than_another() -> None:
+    """Each byte comes in time, but the answer would take hours; the time limit is for all of it."""
+    with Impostor(b"*1\r\n$1000000\r\n", drips=True) as server:
+        cache = _cache(f"{server.url}?socket_timeout=0.2", clock=Clock())
+        assert cache.get_many(KEYS[:1]) == {}
+        (report,) = cache.report()
+        assert report.errors == {"timeout": 1}
+        assert report.breakers["reading"]
+        cache.close()

@@ -20,7 +20,8 @@ from typing import Generic, NamedTuple, TypeVar
 KeyT = TypeVar("KeyT", bound=Hashable)
 
 _MAX_THREADS = 16
-_JOIN_S = 2.0
+# They are daemons: this only lets those end that are about to.
+_JOIN_S = 0.5
 
 
 class _Flight(Generic[KeyT]):

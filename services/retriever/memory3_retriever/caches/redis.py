@@ -76,7 +76,7 @@ class RedisCache(Cache):
             self._writing,
             # Where reading has just failed, writing would only wait for its own timeouts.
             may_try=lambda: not self._reading.is_open,
-            on_fault=lambda error: self._fault("writing", error),
+            on_fault=lambda error: self._fault(self._writing, "writing", error),
             counts=self._counts,
             max_value_bytes=address.max_value_bytes,
         )
@@ -106,8 +106,7 @@ class RedisCache(Cache):
         if late and within_s >= self.budget_s and not any(key in found for key in own):
             error = redis.TimeoutError()
         if error is not None:
-            self._reading.failed()
-            self._fault("reading", error)
+            self._fault(self._reading, "reading", error)
         elif own and not late:
             self._reading.succeeded()
         self._counts.add("requests", "hit", len(found))
@@ -177,8 +176,11 @@ class RedisCache(Cache):
                 pairs = zip(block, values, strict=False)
                 yield {key: value for key, value in pairs if isinstance(value, bytes)}
 
-    def _fault(self, doing: str, error: Exception) -> None:
+    def _fault(self, breaker: CircuitBreaker, doing: str, error: Exception) -> None:
+        is_news = breaker.failed()
         kind = next((kind for each, kind in _KINDS if isinstance(error, each)), _OTHER_KIND)
         self._counts.add("errors", kind)
-        # The class alone: messages of redis-py may repeat the URL.
-        _log.warning("redis is left alone", doing=doing, kind=kind, error=type(error).__name__)
+        if is_news:
+            # The class alone: messages of redis-py may repeat the URL.
+            name = type(error).__name__
+            _log.warning("redis is left alone", doing=doing, kind=kind, error=name)

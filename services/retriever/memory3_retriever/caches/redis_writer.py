@@ -15,7 +15,7 @@ from memory3_retriever.caches.redis_clients import RedisClients
 
 TTL_S = 24 * 3600
 _BATCH_BYTES = 1 << 20
-_DELETE_BATCH = 1000
+_DELETE_BATCH = 10_000
 # Batches that wait for the writer; 64 MiB of memories at most, unless single ones are larger.
 _MAX_QUEUED = 64
 _JOIN_S = 5.0
@@ -28,7 +28,7 @@ class RedisWriter:
         clients: Where to.
         breaker: Of writing.
         may_try: Whether Redis may be tried at all.
-        on_fault: Told of each fault.
+        on_fault: Told of each fault; tells the breaker.
         counts: Counts.
         max_value_bytes: Larger values are passed over.
     """
@@ -137,7 +137,6 @@ class RedisWriter:
             send()
         # Not only redis-py's own errors: while nodes come and go its tables are not whole.
         except Exception as error:
-            self._breaker.failed()
             self._on_fault(error)
             return False
         self._breaker.succeeded()
