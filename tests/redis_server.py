@@ -6,12 +6,15 @@ away from a running service.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import redis
 
@@ -79,6 +82,15 @@ class RedisServer:
             if time.monotonic() > end or self._process.poll() is not None:
                 raise RuntimeError((self._folder / "redis.log").read_text())
             time.sleep(0.02)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Self]:
+        """It runs while the block does."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.kill()
 
     def leading_arguments(self) -> list[str]:
         """What comes first in its command."""

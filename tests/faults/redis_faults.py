@@ -60,11 +60,8 @@ class FaultyRedis:
         port = free_port()
         with TcpProxy(port) as proxy:
             faulty = cls(folder, proxy, port)
-            faulty.server.start()
-            try:
+            with faulty.server.running():
                 yield faulty
-            finally:
-                faulty.server.kill()
 
     @contextlib.contextmanager
     def _refused(self, rng: Random) -> Iterator[None]:

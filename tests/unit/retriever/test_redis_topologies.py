@@ -138,10 +138,8 @@ def tls_url(certificates: Certificates, host: str, *, with_client: bool = True) 
 @pytest.fixture
 def server_on_port(tmp_path: Path) -> Iterator[RedisServer]:
     """A server with a port, which a proxy can be put before."""
-    server = RedisServer(tmp_path / "server", port=free_port())
-    server.start()
-    yield server
-    server.kill()
+    with RedisServer(tmp_path / "server", port=free_port()).running() as server:
+        yield server
 
 
 def test_tls_with_a_certificate_of_the_client(
@@ -181,15 +179,13 @@ def test_tls_to_sentinels_and_to_their_master(
     with TcpProxy(server_on_port.port, context) as master:
         # The Sentinel itself speaks no TLS, so it must not take the master for dead.
         sentinel = SentinelProcess(tmp_path / "sentinel", master.port, down_after_ms=3_600_000)
-        sentinel.start()
-        with TcpProxy(sentinel.port, context) as proxy:
+        with sentinel.running(), TcpProxy(sentinel.port, context) as proxy:
             place = f"rediss+sentinel://127.0.0.1:{proxy.port}/main"
             cache = opened(tls_url(certificates, place, with_client=False), Clock())
             fill(cache)
             assert cache.get_many(KEYS) == VALUES
             assert (master.num_connections > 0, proxy.num_connections > 0) == (True, True)
             cache.close()
-        sentinel.kill()
 
 
 def test_tls_to_a_cluster(certificates: Certificates, tmp_path: Path) -> None:
@@ -201,18 +197,16 @@ def test_tls_to_a_cluster(certificates: Certificates, tmp_path: Path) -> None:
         server = RedisServer(
             *(tmp_path / "node", "--cluster-enabled", "yes", *announced, "127.0.0.1"), port=port
         )
-        server.start()
-        with server.client() as client:
+        with server.running(), server.client() as client:
             client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
             assert eventually(
                 lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok"
             )
-        place = f"rediss+cluster://127.0.0.1:{proxy.port}"
-        cache = opened(tls_url(certificates, place, with_client=False), Clock())
-        fill(cache)
-        assert cache.get_many(KEYS) == VALUES
-        cache.close()
-        server.kill()
+            place = f"rediss+cluster://127.0.0.1:{proxy.port}"
+            cache = opened(tls_url(certificates, place, with_client=False), Clock())
+            fill(cache)
+            assert cache.get_many(KEYS) == VALUES
+            cache.close()
 
 
 def allow(server: RedisServer, user: str, password: str, *rights: str) -> None:
