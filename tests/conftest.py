@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.redis_server import RedisServer
+from tests.redis_topologies import ClusterServers, SentinelServers
 
 # Read by torch when it is first imported: two threads beside a busy neighbour are many times
 # slower than one.
@@ -61,3 +62,17 @@ def own_redis_server() -> Iterator[RedisServer]:
     yield server
     server.kill()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def shared_sentinels() -> Iterator[SentinelServers]:
+    """A master, a replica and a Sentinel for the whole run."""
+    with SentinelServers.started() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[ClusterServers]:
+    """A cluster for the whole run."""
+    with ClusterServers.started() as servers:
+        yield servers

@@ -144,6 +144,23 @@ class CacheContract(ABC):
             thread.join()
         assert failures == []
 
+    def test_a_caller_without_time_gets_what_is_at_hand(self, cache: CacheLike) -> None:
+        """Nothing, or the value; and afterwards the value for one who has time."""
+        assert cache.budget_s > 0
+        cache.put_many({key_of(1): b"value"})
+        self.settle(cache)
+        assert cache.get_many([key_of(1)], 0.0) in ({}, {key_of(1): b"value"})
+        assert cache.get_many([key_of(1)], cache.budget_s) == {key_of(1): b"value"}
+
+    def test_it_is_made_of_layers_that_count(self, cache: CacheLike) -> None:
+        """Each layer is a cache; hits and misses are counted where they are counted at all."""
+        cache.put_many({key_of(1): b"value"})
+        self.settle(cache)
+        cache.get_many([key_of(1), key_of(2)])
+        assert len(cache.layers) >= 1
+        counted = [report.requests for report in cache.report()]
+        assert sum(requests.get("hit", 0) for requests in counted) == (1 if counted else 0)
+
     def test_it_says_what_it_is(self, cache: CacheLike) -> None:
         """The description is a short line that begins with the cache's name."""
         described = cache.describe()

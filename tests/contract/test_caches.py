@@ -6,11 +6,13 @@ import pytest
 from memory3_retriever.caches.base import NoCache, open_cache
 from memory3_retriever.caches.local import LocalCache
 from memory3_retriever.caches.redis import RedisCache
+from memory3_retriever.caches.tiered import TieredCache
 
 from memory3 import plugins
 from memory3.errors import InvalidArgumentError, PluginNotFoundError
 from memory3.testing.caches import CacheContract, CacheLike, key_of
 from tests.redis_server import RedisServer
+from tests.redis_topologies import ClusterServers, SentinelServers
 
 
 class TestLocalCache(CacheContract):
@@ -23,13 +25,67 @@ class TestLocalCache(CacheContract):
         return LocalCache.from_argument("8MiB")
 
 
-@pytest.mark.redis
-class TestRedisCache(CacheContract):
-    """The shared cache, against a real server."""
+class SharedCacheContract(CacheContract):
+    """What all caches in Redis are made with and asked to refuse."""
 
     bad_arguments = (
         *(None, "", "localhost:6379", "http://localhost", "redis://", "redis://h:x/0"),
+        *("redis+sentinel://h", "redis+cluster://h/1", "redis+other://h", "rediss+cluster://"),
         *(f"redis://h/0?{query}" for query in ("socket_timeout=0", "socket_timeout=x", "no=1")),
+    )
+    url: str
+
+    def make(self) -> CacheLike:
+        """On the test's own server."""
+        return RedisCache.from_argument(self.url)
+
+    def settle(self, cache: Any) -> None:
+        """Writing goes on in the background."""
+        cache.settle()
+
+
+@pytest.mark.redis
+class TestRedisCache(SharedCacheContract):
+    """The shared cache, against a real server."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server: RedisServer) -> None:
+        self.url = redis_server.patient_url
+
+
+@pytest.mark.redis
+class TestRedisCacheOfSentinels(SharedCacheContract):
+    """The same by way of Sentinels, the first of which is dead."""
+
+    @pytest.fixture(autouse=True)
+    def _servers(self, shared_sentinels: SentinelServers) -> None:
+        shared_sentinels.flush()
+        self.url = shared_sentinels.patient_url
+
+
+@pytest.mark.redis
+class TestRedisCacheOfACluster(SharedCacheContract):
+    """The same in a cluster, of which a dead node is named first."""
+
+    @pytest.fixture(autouse=True)
+    def _servers(self, shared_cluster: ClusterServers) -> None:
+        shared_cluster.flush()
+        self.url = shared_cluster.patient_url
+
+
+@pytest.mark.redis
+class TestTieredCache(CacheContract):
+    """A cache in the process before a shared one."""
+
+    bad_arguments = (
+        None,
+        "",
+        "local",
+        "local,",
+        ",none",
+        "local:5,none",
+        "none,local",
+        "local,redis:x",
     )
 
     @pytest.fixture(autouse=True)
@@ -37,18 +93,20 @@ class TestRedisCache(CacheContract):
         self._url = redis_server.patient_url
 
     def make(self) -> CacheLike:
-        """On the test's own server."""
-        return RedisCache.from_argument(self._url)
+        """The near one has room for less than the contract puts in."""
+        return TieredCache.from_argument(f"local:1MiB,redis:{self._url}")
 
     def settle(self, cache: Any) -> None:
-        """Writing goes on in the background."""
-        cache.settle()
+        """The far one writes in the background."""
+        for layer in cache.layers[1:]:
+            layer.settle()
 
 
 def test_the_plugins_are_installed() -> None:
     """The built-ins register as a stranger's package would."""
     assert plugins.load("caches", "local") is LocalCache
     assert plugins.load("caches", "redis") is RedisCache
+    assert plugins.load("caches", "tiered") is TieredCache
 
 
 def test_none_keeps_nothing() -> None:
@@ -60,23 +118,6 @@ def test_none_keeps_nothing() -> None:
     assert cache.describe() == "none"
     with pytest.raises(InvalidArgumentError):
         open_cache("none:what")
-
-
-@pytest.mark.parametrize(
-    ("name", "described"),
-    [
-        ("redis://127.0.0.1:1/0", "redis:redis://127.0.0.1:1/0"),
-        ("redis://user:secret@127.0.0.1:1", "redis:redis://127.0.0.1:1"),
-        ("redis:redis://127.0.0.1:1/0", "redis:redis://127.0.0.1:1/0"),
-        ("redis:rediss://127.0.0.1:1/2", "redis:rediss://127.0.0.1:1/2"),
-        ("redis:unix:///tmp/redis.sock", "redis:unix:///tmp/redis.sock"),
-    ],
-)
-def test_redis_is_named_by_its_url(name: str, described: str) -> None:
-    """A URL with or without the plugin's name before it; the password is told to nobody."""
-    cache = open_cache(name)
-    assert cache.describe() == described
-    cache.close()
 
 
 def test_an_unknown_cache_lists_those_there_are() -> None:

@@ -1,8 +1,8 @@
 """Runs one fault or attack many times, each time from a seed, and keeps count.
 
 In `make test` a campaign is short; `make faults` and `make attacks` run it in full and write
-``{id: {runs, failed}}``. A failing seed is named with its error, and
-``MEMORY3_FAULT_SEED=17 pytest tests/faults -k F1`` runs that one again.
+``{id: {runs, failed}}``, with what was measured beside it. A failing seed is named with its
+error, and ``MEMORY3_FAULT_SEED=17 pytest tests/faults -k F1`` runs that one again.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ class Tally:
     """Counts runs and failures by fault; several tests may share one."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, dict[str, int]] = {}
+        self._counts: dict[str, dict[str, float]] = {}
 
     def count(self, fault: str, *, failed: bool) -> None:
         """Note one run."""
         counts = self._counts.setdefault(fault, {"runs": 0, "failed": 0})
         counts["runs"] += 1
         counts["failed"] += failed
+
+    def note(self, fault: str, name: str, value: float) -> None:
+        """Keep the largest of what several tests measured."""
+        counts = self._counts.setdefault(fault, {"runs": 0, "failed": 0})
+        counts[name] = max(value, counts.get(name, value))
 
     def write(self, path: Path) -> None:
         """Write what was counted."""
@@ -44,6 +49,10 @@ class Campaign:
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
+
+    def note(self, fault: str, name: str, value: float) -> None:
+        """Keep what was measured beside the counts."""
+        self._tally.note(fault, name, value)
 
     def run(self, fault: str, case: Callable[[int], None], *, full: int, short: int) -> None:
         """Run a case once per seed, all of them even where some fail.

@@ -70,6 +70,7 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
         cleanup.callback(catalog.close)
         cache = open_cache(settings.cache)
         cleanup.callback(cache.close)
+        metrics.caches.reports = cache.report
         # No error: a cache that is away changes speed, not answers, and may be back in a moment.
         if (fault := cache.fault()) is not None:
             _log.warning("the cache cannot be used now", cache=cache.describe(), fault=fault)

@@ -6,10 +6,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from memory3_retriever.bank.live import LiveBank
+from memory3_retriever.caches.counts import CacheReport
 
 _STEP_BUCKETS_S = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -58,13 +59,75 @@ class IndexCollector(Collector):
         yield from (recall, vectors, memory, rebuilding)
 
 
+class CacheCollector(Collector):
+    """What the caches have counted when Prometheus asks."""
+
+    def __init__(self) -> None:
+        self.reports: Callable[[], Iterable[CacheReport]] = lambda: ()
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample of each count."""
+        requests = CounterMetricFamily(
+            "memory3_cache_requests",
+            "Memories asked for, by outcome: hit, miss, failed (a fault, or too late), skipped "
+            "(not asked for, because the latest try was a fault).",
+            labels=["cache", "outcome"],
+        )
+        shared = CounterMetricFamily(
+            "memory3_cache_shared",
+            "Of the memories asked for, those that another caller was reading already.",
+            labels=["cache"],
+        )
+        errors = CounterMetricFamily(
+            "memory3_cache_errors", "Faults of a cache by kind.", labels=["cache", "kind"]
+        )
+        transferred = CounterMetricFamily(
+            "memory3_cache_bytes", "Bytes of values: read, written.", labels=["cache", "direction"]
+        )
+        unwritten = CounterMetricFamily(
+            "memory3_cache_unwritten",
+            "Values not written, by reason: too_large, behind (the writer is), failed.",
+            labels=["cache", "reason"],
+        )
+        waiting = GaugeMetricFamily(
+            "memory3_cache_queue", "Batches that wait to be written.", labels=["cache"]
+        )
+        breakers = GaugeMetricFamily(
+            "memory3_cache_breaker_open",
+            "1 from a fault until a try succeeds: reading, writing.",
+            labels=["cache", "side"],
+        )
+        held = GaugeMetricFamily(
+            "memory3_cache_held_bytes",
+            "Main memory that a cache in the process takes.",
+            labels=["cache"],
+        )
+        for report in self.reports():
+            counts = (
+                (requests, report.requests),
+                (errors, report.errors),
+                (transferred, report.bytes),
+                (unwritten, report.unwritten),
+                (breakers, report.breakers),
+            )
+            for family, values in counts:
+                for label, value in values.items():
+                    family.add_metric([report.cache, label], value)
+            shared.add_metric([report.cache], report.shared)
+            waiting.add_metric([report.cache], report.waiting)
+            if report.held_bytes is not None:
+                held.add_metric([report.cache], report.held_bytes)
+        yield from (requests, shared, errors, transferred, unwritten, waiting, breakers, held)
+
+
 class RetrieverMetrics:
     """Counters and histograms of retrieval and writing, registered once in a registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.retrieval = Histogram(
             "memory3_retrieval_seconds",
-            "Seconds of a retrieval's steps: embed, search, write (lazy banks), read.",
+            "Seconds of a retrieval's steps: embed, search, write (lazy banks), read, and cache, "
+            "which is a part of read.",
             ["step"],
             registry=registry,
             buckets=_STEP_BUCKETS_S,
@@ -102,6 +165,8 @@ class RetrieverMetrics:
         )
         self.indexes = IndexCollector()
         registry.register(self.indexes)
+        self.caches = CacheCollector()
+        registry.register(self.caches)
         self.checkpoint = Gauge(
             "memory3_retriever_checkpoint",
             "Always 1; its label is the checkpoint's digest.",

@@ -65,7 +65,9 @@ class RetrieverSettings(ServiceSettings):
         "local",
         min_length=1,
         description="The cache of memories: local, local:512MiB, redis://HOST:PORT/0, "
-        "redis:rediss://HOST:PORT/0 (TLS), redis:unix://PATH, or none.",
+        "redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST, rediss for TLS, "
+        "tiered:local,redis://HOST:PORT/0 for two in a row, or none. Logins belong into a "
+        "?password_file=PATH.",
     )
     map_bytes: int = Field(
         64 << 20,

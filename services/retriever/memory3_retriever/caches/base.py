@@ -7,12 +7,14 @@ left the process, so a cache must not know what an envelope is, nor banks, nor t
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Self
 
 from memory3 import plugins
 from memory3.errors import InvalidArgumentError
+from memory3_retriever.caches.counts import CacheReport
 
 NO_CACHE = "none"
 
@@ -41,6 +43,8 @@ class Cache(ABC):
     name: ClassVar[str]
     # Whether what comes out is the very objects that were put in: then it needs no second check.
     in_process: ClassVar[bool] = False
+    # What one retrieval may wait for it in all, in seconds.
+    budget_s: float = math.inf
 
     @classmethod
     @abstractmethod
@@ -55,8 +59,15 @@ class Cache(ABC):
         """
 
     @abstractmethod
-    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
-        """The values at hand. Raises nothing: a fault is as if there were none."""
+    def get_many(
+        self, keys: Sequence[MemoryKey], within_s: float = math.inf
+    ) -> dict[MemoryKey, bytes]:
+        """The values at hand. Raises nothing: a fault is as if there were none.
+
+        Args:
+            keys: What is wanted.
+            within_s: How long the caller waits at most; the cache's own budget where that is less.
+        """
 
     @abstractmethod
     def put_many(self, values: Mapping[MemoryKey, bytes]) -> None:
@@ -73,6 +84,21 @@ class Cache(ABC):
     def fault(self) -> str | None:
         """Why the cache cannot be used right now, for people; None if it can. Raises nothing."""
         return None
+
+    def report(self) -> Sequence[CacheReport]:
+        """What was counted, of each cache that this one is made of; nothing if it does not count.
+
+        Raises nothing.
+        """
+        return ()
+
+    @property
+    def layers(self) -> Sequence[Cache]:
+        """The caches that this one is made of, the nearest first; itself if it is of one piece.
+
+        What is found in one is put into those before it by the caller, who has verified it.
+        """
+        return (self,)
 
     def close(self) -> None:  # noqa: B027 - most caches have nothing to release
         """Release what is held."""
@@ -96,7 +122,9 @@ class NoCache(Cache):
             )
         return cls()
 
-    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
+    def get_many(
+        self, keys: Sequence[MemoryKey], within_s: float = math.inf
+    ) -> dict[MemoryKey, bytes]:
         """Nothing."""
         return {}
 
@@ -114,10 +142,16 @@ class NoCache(Cache):
 def open_cache(name: str) -> Cache:
     """A cache by its plugin's name with its argument; "none" for none.
 
+    A URL alone names the plugin that its scheme begins with: ``redis+cluster://HOST`` is
+    ``redis:redis+cluster://HOST``.
+
     Raises:
         PluginNotFoundError: There is no such plugin.
         InvalidArgumentError: The plugin does not take that argument.
     """
     bare, argument = plugins.split_name(name)
-    kind: type[Cache] = NoCache if bare == NO_CACHE else plugins.load("caches", name)
+    if (argument or "").startswith("//"):
+        owners = (each for each in plugins.names("caches") if bare.startswith(each))
+        bare, argument = next(owners, bare), name
+    kind: type[Cache] = NoCache if bare == NO_CACHE else plugins.load("caches", bare)
     return kind.from_argument(argument)

@@ -31,6 +31,7 @@ class CircuitBreaker:
         self._lock = threading.Lock()
         self._pause_s = 0.0
         self._closed_until = 0.0
+        self._trying = False
 
     @property
     def is_open(self) -> bool:
@@ -47,16 +48,27 @@ class CircuitBreaker:
             if now < self._closed_until:
                 return False
             self._closed_until = now + self._pause_s
+            self._trying = True
             return True
 
     def succeeded(self) -> None:
         """It worked."""
         with self._lock:
             self._pause_s = 0.0
+            self._trying = False
 
-    def failed(self) -> None:
-        """It did not."""
+    def failed(self) -> bool:
+        """It did not.
+
+        Returns:
+            Whether this is news: of many that were trying when the first fault came, the others
+            tell nothing more, and make no pause longer.
+        """
         with self._lock:
+            if self._pause_s and not self._trying:
+                return False
+            self._trying = False
             doubled = max(self._first_pause_s, 2 * self._pause_s)
             self._pause_s = min(doubled, self._max_pause_s)
             self._closed_until = self._clock() + self._pause_s
+            return True

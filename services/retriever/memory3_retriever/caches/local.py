@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import ClassVar, Self
 
 from memory3.errors import InvalidArgumentError
 from memory3_retriever.caches.base import Cache, MemoryKey
+from memory3_retriever.caches.counts import CacheReport
 from memory3_retriever.caches.s3fifo import S3Fifo
 
 DEFAULT_BYTES = 256 << 20
@@ -32,6 +34,7 @@ class LocalCache(Cache):
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
+        self._num_hits = self._num_misses = 0
         self._values: S3Fifo[MemoryKey] = S3Fifo(max_bytes, overhead=_OVERHEAD_BYTES)
 
     @classmethod
@@ -58,11 +61,16 @@ class LocalCache(Cache):
         with self._lock:
             return self._values.num_bytes
 
-    def get_many(self, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
+    def get_many(
+        self, keys: Sequence[MemoryKey], within_s: float = math.inf
+    ) -> dict[MemoryKey, bytes]:
         """The values at hand."""
         with self._lock:
-            found = {key: self._values.get(key) for key in keys}
-        return {key: value for key, value in found.items() if value is not None}
+            looked_up = {key: self._values.get(key) for key in keys}
+            found = {key: value for key, value in looked_up.items() if value is not None}
+            self._num_hits += len(found)
+            self._num_misses += len(looked_up) - len(found)
+        return found
 
     def put_many(self, values: Mapping[MemoryKey, bytes]) -> None:
         """Keep values; one larger than the whole cache is passed over."""
@@ -79,3 +87,9 @@ class LocalCache(Cache):
     def describe(self) -> str:
         """Name and size."""
         return f"local:{self._max_bytes >> 10}KiB"
+
+    def report(self) -> Sequence[CacheReport]:
+        """What was counted."""
+        with self._lock:
+            requests = {"hit": self._num_hits, "miss": self._num_misses}
+            return [CacheReport(self.name, requests, held_bytes=self._values.num_bytes)]

@@ -23,7 +23,7 @@ from memory3_retriever.bank.store import BankStore
 from memory3_retriever.failpoints import failpoint
 from memory3_retriever.limits import Limit
 from memory3_retriever.replication.publisher import Publisher
-from memory3_retriever.retrieval.memories import MemoryReader
+from memory3_retriever.retrieval.memories import BATCH, MemoryReader
 
 _CACHE_TRIES = 20
 _CACHE_PAUSE_S = 0.1
@@ -141,7 +141,7 @@ class Eraser:
             if fault is None:
                 self._memories.forget(self._bank, keys)
                 time.sleep(_CACHE_PAUSE_S)
-                if not self._memories.cached(self._bank, keys):
+                if self._is_empty_of(keys):
                     return
             time.sleep(_CACHE_PAUSE_S)
         raise BackendUnavailableError(
@@ -149,6 +149,14 @@ class Eraser:
             "nothing any more",
             field="cache",
             remedy="see to the cache, then erase the same again by ids; there is no receipt yet",
+        )
+
+    def _is_empty_of(self, keys: Sequence[bytes]) -> bool:
+        blocks = (keys[start : start + BATCH] for start in range(0, len(keys), BATCH))
+        # A cache that fails just then has nothing to tell either.
+        return all(
+            not self._memories.cached(self._bank, block) and self._memories.cache.fault() is None
+            for block in blocks
         )
 
     def _erase_snapshots(

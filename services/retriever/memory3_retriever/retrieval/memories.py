@@ -6,7 +6,8 @@ only cost time; the bank's are errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from memory3.errors import CheckpointMismatchError, CorruptDataError, UnavailableError
 from memory3.memory.envelope import verify
@@ -18,6 +19,23 @@ from memory3_retriever.retrieval.lazy import LazyWriter
 
 # Memories held at once while an answer is streamed.
 BATCH = 64
+
+
+class _Patience:
+    """How much longer one retrieval waits for each cache: in all no longer than its budget."""
+
+    def __init__(self) -> None:
+        self._waited_s: dict[Cache, float] = {}
+
+    def get_many(self, cache: Cache, keys: Sequence[MemoryKey]) -> dict[MemoryKey, bytes]:
+        """The values that come in what is left of the time."""
+        waited_s = self._waited_s.get(cache, 0.0)
+        if not keys or waited_s >= cache.budget_s:
+            return {}
+        begun = time.monotonic()
+        found = cache.get_many(keys, cache.budget_s - waited_s)
+        self._waited_s[cache] = waited_s + time.monotonic() - begun
+        return found
 
 
 class MemoryReader:
@@ -66,16 +84,21 @@ class MemoryReader:
             CheckpointMismatchError: One of them was written by another checkpoint.
             UnavailableError: One behind the first was deleted in the meantime.
         """
-        first = self._read_block(bank, keys[:BATCH])
-        return set(keys[:BATCH]) - first.keys(), self._in_turn(bank, first, keys)
+        patience = _Patience()
+        first = self._read_block(bank, keys[:BATCH], patience)
+        return set(keys[:BATCH]) - first.keys(), self._in_turn(bank, first, keys, patience)
 
     def _in_turn(
-        self, bank: LiveBank, first: dict[bytes, bytes], keys: Sequence[bytes]
+        self,
+        bank: LiveBank,
+        first: dict[bytes, bytes],
+        keys: Sequence[bytes],
+        patience: _Patience,
     ) -> Iterator[tuple[bytes, bytes]]:
         yield from ((key, first[key]) for key in keys[:BATCH] if key in first)
         for start in range(BATCH, len(keys), BATCH):
             block = keys[start : start + BATCH]
-            envelopes = self._read_block(bank, block)
+            envelopes = self._read_block(bank, block, patience)
             for key in block:
                 if key not in envelopes:
                     raise UnavailableError(
@@ -104,10 +127,13 @@ class MemoryReader:
         """What writes missing memories."""
         return self._writer
 
-    def _read_block(self, bank: LiveBank, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    def _read_block(
+        self, bank: LiveBank, keys: Sequence[bytes], patience: _Patience
+    ) -> dict[bytes, bytes]:
         """The envelopes of keys; one that was deleted has none."""
         with self._metrics.retrieval.labels("read").time():
-            envelopes = self._from_cache(bank, keys)
+            with self._metrics.retrieval.labels("cache").time():
+                envelopes = self._from_cache(bank, keys, patience)
             missing = [key for key in keys if key not in envelopes]
             stored = bank.store.memories(missing) if missing else {}
             for key, envelope in stored.items():
@@ -128,21 +154,32 @@ class MemoryReader:
         if gone:
             self.forget(bank, sorted(gone))
 
-    def _from_cache(self, bank: LiveBank, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        keys_by_name = {_cache_key(bank, key): key for key in keys}
-        sound: dict[bytes, bytes] = {}
-        found = self.cache.get_many(list(keys_by_name))
-        if self.cache.in_process:
-            # Verified when it was put there.
-            return {keys_by_name[name]: envelope for name, envelope in found.items()}
+    def _from_cache(
+        self, bank: LiveBank, keys: Sequence[bytes], patience: _Patience
+    ) -> dict[bytes, bytes]:
+        missing = {_cache_key(bank, key): key for key in keys}
+        envelopes: dict[bytes, bytes] = {}
+        for depth, cache in enumerate(self.cache.layers):
+            found = patience.get_many(cache, list(missing))
+            # What never left the process was verified when it was put there.
+            sound = found if cache.in_process else self._sound(bank, cache, found)
+            for nearer in self.cache.layers[:depth] if sound else ():
+                nearer.put_many(sound)
+            envelopes |= {missing.pop(name): envelope for name, envelope in sound.items()}
+        return envelopes
+
+    def _sound(
+        self, bank: LiveBank, cache: Cache, found: Mapping[MemoryKey, bytes]
+    ) -> dict[MemoryKey, bytes]:
+        sound: dict[MemoryKey, bytes] = {}
         for name, envelope in found.items():
             try:
                 verify(envelope, checkpoint_digest=bank.info.checkpoint_digest)
             except (CorruptDataError, CheckpointMismatchError) as error:
                 self._metrics.cache_rejected.labels(error.reason).inc()
-                self.cache.delete_many([name])
+                cache.delete_many([name])
             else:
-                sound[keys_by_name[name]] = envelope
+                sound[name] = envelope
         return sound
 
     def _verify_stored(self, bank: LiveBank, key: bytes, envelope: bytes) -> None:
