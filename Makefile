@@ -62,13 +62,14 @@ proto: $(STAMP) ## Generate memory3/v1 from proto/
 proto-check: $(STAMP) ## Lint proto/ and check that memory3/v1 is what it generates
 	scripts/check-proto
 
-bench: $(STAMP) ## Measure speed and sizes
+bench: $(STAMP) ## Measure memories, and decoding with and without them and against others
 	$(VENV)/bin/python -m benchmarks
+	$(VENV)/bin/python -m benchmarks.decoder $(BENCH_ARGS)
 
 bench-training: $(STAMP) ## Measure the speed of training against a plain Llama
 	$(VENV)/bin/python -m benchmarks.training
 
-bench-retriever: $(STAMP) ## Measure banks, indexes and retrieval (BENCH_ARGS, e.g. --references 1000000)
+bench-retriever: $(STAMP) ## Measure banks, indexes and retrieval (BENCH_ARGS, e.g. --references 100000)
 	$(VENV)/bin/python -m benchmarks.retriever $(BENCH_ARGS)
 
 check: lint typecheck proto-check test ## All that must hold before a change goes in
