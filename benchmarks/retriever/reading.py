@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import torch
 from memory3_retriever.bank.live import LiveBank
@@ -34,11 +35,11 @@ def measure_reading(bank: LiveBank, keys: list[bytes], checkpoint: Path) -> dict
         server.start()
         try:
             caches = {name: open_cache(name) for name in ("local", "none")}
-            redis = caches["redis"] = RedisCache(server.patient_url)
+            caches["redis"] = open_cache(f"redis:{server.patient_url}")
             readers = {name: _reader(cache) for name, cache in caches.items()}
             for reader in readers.values():
                 _read(reader, bank, keys)
-            redis.settle()
+            cast(RedisCache, caches["redis"]).settle()
 
             def plain() -> None:
                 for envelope in bank.store.memories(keys).values():
@@ -54,7 +55,7 @@ def measure_reading(bank: LiveBank, keys: list[bytes], checkpoint: Path) -> dict
                 rounds=201,
             )
             assert readers["redis"].num_from_bank == NUM_MEMORIES, "Redis did not answer in time"
-            redis.close()
+            caches["redis"].close()
         finally:
             server.kill()
     took |= _writing(checkpoint)
