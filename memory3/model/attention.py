@@ -60,6 +60,13 @@ class Attention(nn.Module):
     def project(self, x_BTE: Tensor, table: tuple[Tensor, Tensor]) -> HeadStates:
         """Queries, keys and values of the tokens, rotated and not."""
         B, T, _ = x_BTE.shape
+        if self.joined is not None and not self.qk_norm:
+            # Queries and keys are rotated together: half the operations of a decoding step's rope.
+            heads = self.joined(x_BTE).view(B, T, -1, self.head_dim).transpose(1, 2)
+            H, pairs = self.num_heads, self.num_heads + self.num_kv_heads
+            plain, v = heads[:, :pairs], heads[:, pairs:]
+            turned = apply_rope(plain, table)
+            return HeadStates(turned[:, :H], turned[:, H:], v, plain[:, :H], plain[:, H:], x_BTE)
         if self.joined is None:
             flat = self.wq(x_BTE), self.wk(x_BTE), self.wv(x_BTE)
         else:
