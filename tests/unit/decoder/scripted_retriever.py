@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
 import grpc
@@ -39,6 +40,7 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         gate: Calls wait while it is closed.
         held_after: Calls that pass a closed gate before the others wait.
         held_word: If set, only queries with this word wait.
+        delay_s: How long a request waits besides; for ever where infinite.
         error: What calls fail with.
         fail_after: Calls that are answered before ``error`` counts.
         cut_after: Messages after which the stream breaks off.
@@ -61,6 +63,7 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         self.gate.set()
         self.held_after = 0
         self.held_word = ""
+        self.delay_s: Callable[[retriever_pb2.RetrieveRequest], float] = lambda _: 0.0
         self.error: Memory3Error | None = None
         self.fail_after = 0
         self.cut_after: int | None = None
@@ -106,6 +109,7 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
             fails = self.error is not None and number > self.fail_after
         if number > self.held_after:
             self._wait(request, context)
+        self._delay(self.delay_s(request), context)
         if fails and self.error is not None:
             abort_with(context, self.error)
         if request.bank != BANK:
@@ -127,6 +131,15 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         if not any(self.held_word in query.text for query in request.queries):
             return
         while not self.gate.wait(0.005):
+            if not context.is_active():
+                with self._lock:
+                    self.num_cancelled += 1
+                return
+
+    def _delay(self, seconds: float, context: grpc.ServicerContext) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(min(0.005, seconds))
             if not context.is_active():
                 with self._lock:
                     self.num_cancelled += 1

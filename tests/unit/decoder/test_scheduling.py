@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from random import Random
 from typing import Any
 
 import pytest
 import torch
-from memory3_decoder.decoder import Decoder
 from memory3_decoder.engine import runner as runner_module
 from memory3_decoder.events import Finished
-from memory3_decoder.parameters import MemoryOptions, ScoringRequest
+from memory3_decoder.parameters import ScoringRequest
 
 from memory3.errors import (
     DeadlineExceededError,
@@ -21,75 +19,10 @@ from memory3.errors import (
     InvalidArgumentError,
     QueueFullError,
 )
-from tests.unit.decoder.calls import ask, collect, prompt_of, request, until_idle
+from tests.unit.decoder.calls import ask, collect, request, until_idle
 from tests.unit.decoder.conftest import CHUNK_LENGTH, MakeDecoder
 from tests.unit.decoder.held_model import HeldModel
 from tests.unit.decoder.scripted_retriever import BANK, ScriptedRetriever
-
-
-def random_wishes(rng: Random) -> dict[str, Any]:
-    """A request of any kind that is repeatable."""
-    return {
-        "bank": rng.choice(["", BANK, BANK]),
-        "max_tokens": rng.randint(1, 3 * CHUNK_LENGTH),
-        "temperature": rng.choice([0.0, 0.0, 0.7, 1.5]),
-        "top_p": rng.choice([1.0, 0.9]),
-        "top_k": rng.choice([0, 20]),
-        "repetition_penalty": rng.choice([1.0, 1.3]),
-        "seed": rng.randrange(2**64),
-        "logprobs": rng.choice([None, 2]),
-        "ignore_eos": rng.random() < 0.8,
-        "stop": rng.choice([(), ("e",)]),
-        "memory": MemoryOptions(report=rng.random() < 0.3),
-    }
-
-
-@pytest.mark.parametrize("seed", range(4))
-async def test_batched_equals_alone_token_for_token(
-    make_decoder: MakeDecoder, retriever: ScriptedRetriever, model: HeldModel, seed: int
-) -> None:
-    """Random requests, arrivals and departures: each answer is its solo run, every slot is free."""
-    rng = Random(seed)
-    decoder: Decoder = await make_decoder(num_slots=rng.randint(2, 5))
-    prompts = [prompt_of(decoder, rng.randint(1, 50), start=i) for i in range(20)]
-    wishes = [random_wishes(rng) for _ in prompts]
-    leaves = [rng.random() < 0.25 for _ in prompts]
-
-    # However fast the machine, an answer takes longer than the next one is in coming.
-    model.pause_s = 0.002
-    peak = 0
-
-    async def watch() -> None:
-        nonlocal peak
-        while True:
-            peak = max(peak, decoder.engine.num_running)
-            await asyncio.sleep(0)
-
-    async def one(index: int) -> Any:
-        await asyncio.sleep(rng.random() * 0.3)
-        task = asyncio.create_task(ask(decoder, prompts[index], **wishes[index]))
-        if leaves[index]:
-            await asyncio.sleep(rng.random() * 0.1)
-            task.cancel()
-        return (await asyncio.gather(task, return_exceptions=True))[0]
-
-    watching = asyncio.create_task(watch())
-    batched = await asyncio.gather(*(one(index) for index in range(len(prompts))))
-    watching.cancel()
-    model.pause_s = 0.0
-    await until_idle(decoder)
-    alone: Decoder = await make_decoder(num_slots=1)
-    num_compared = 0
-    for index, answer in enumerate(batched):
-        if isinstance(answer, asyncio.CancelledError):
-            continue
-        expected = await ask(alone, prompts[index], **wishes[index])
-        assert (answer.tokens, answer.text) == (expected.tokens, expected.text)
-        assert answer.chunk_ids == expected.chunk_ids
-        assert answer.end.reason == expected.end.reason
-        num_compared += 1
-    assert num_compared >= 10
-    assert peak >= 2
 
 
 async def test_a_slow_retriever_stalls_its_own_sequence_only(
