@@ -123,12 +123,20 @@ class SlotCache:
         part = slice(0, self.num_sinks)
         return self._keys[layer][0, :, part], self._values[layer][0, :, part]
 
-    def store(self, layer: int, slot: int, keys_KTD: Tensor, values_KTD: Tensor) -> None:
-        """Write the first T context columns of a slot."""
-        start = self.context_start(layer)
+    def store(
+        self, layer: int, slot: int, keys_KTD: Tensor, values_KTD: Tensor, column: int = 0
+    ) -> None:
+        """Write T context columns of a slot, from this one on."""
+        start = self.context_start(layer) + column
         stop = start + keys_KTD.shape[1]
         self._keys[layer][slot, :, start:stop] = keys_KTD
         self._values[layer][slot, :, start:stop] = values_KTD
+
+    def context(self, layer: int, slot: int, num_columns: int) -> tuple[Tensor, Tensor]:
+        """The first N context columns of a slot: keys and values, each [K, N, D]."""
+        start = self.context_start(layer)
+        part = slice(start, start + num_columns)
+        return self._keys[layer][slot, :, part], self._values[layer][slot, :, part]
 
     def grow(self, slots: Tensor) -> Tensor:
         """Count one more column in B slots.

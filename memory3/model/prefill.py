@@ -1,8 +1,11 @@
-"""Reading a prompt: all its 64-token chunks in one block-masked pass.
+"""Reading a prompt: many of its 64-token chunks in one block-masked pass.
 
 Source: paper §4. The paper loops over chunks in Python and names that loop as one of the two
-causes of its slow-down; here chunk c sees the columns of its own memories by a mask.
-Shapes: T separator and tokens, M memory columns of all chunks together, C = P + M + T columns.
+causes of its slow-down; here chunk c sees the columns of its own memories by a mask. A long prompt
+may come in pieces of whole chunks, so that a pass has a bound; a piece attends to the context
+columns that those before it left in the slot.
+Shapes: T tokens of the pass, the separator among them at the start of a prompt, N context columns
+up to the last of them, M memory columns of the pass's chunks, C = P + M + N columns.
 """
 
 from __future__ import annotations
@@ -28,41 +31,45 @@ def prefill(
     tokens: Tensor,
     chunk_memories: Sequence[Sequence[MemoryTensors]],
     *,
+    resume: bool,
     all_logits: bool,
     report: bool,
 ) -> StepOutput:
     """See `Transformer.prefill`.
 
     Raises:
-        InvalidArgumentError: The prompt does not fit, or the chunks do not match the tokens.
+        InvalidArgumentError: The prompt does not fit, the chunks do not match the tokens, or there
+            is nothing that could be resumed.
     """
     from memory3.model.transformer import StepOutput
 
     layout, chunk_length = model.layout, model.config.memory.chunk_length
     num_chunks = layout.num_chunks(len(tokens))
-    _check(cache, len(tokens), num_chunks, chunk_memories)
-    separator = tokens.new_tensor([model.config.separator_id])
-    sequence = torch.cat((separator, tokens))
-    length = len(sequence)
-    steps = torch.arange(length, device=model.device)
+    start = _start(cache, slot, len(tokens), chunk_length) if resume else 0
+    _check(cache, max(0, start - 1) + len(tokens), num_chunks, chunk_memories)
+    if not resume:
+        tokens = torch.cat((tokens.new_tensor([model.config.separator_id]), tokens))
+    stop = start + len(tokens)
+    steps = torch.arange(start, stop, device=model.device)
     # The separator belongs to the first chunk, so it reads that chunk's memories.
-    chunk_of_token = (steps - 1).clamp(min=0) // chunk_length
+    chunk_of_token = (steps - max(1, start)).clamp(min=0) // chunk_length
 
     columns = _Columns.build(model, cache, chunk_memories)
-    causal = steps[None, :] <= steps[:, None]
-    sinks = causal.new_ones(length, cache.num_sinks)
+    causal = torch.arange(stop, device=model.device)[None, :] <= steps[:, None]
+    sinks = causal.new_ones(len(tokens), cache.num_sinks)
     plain = torch.cat((sinks, causal), dim=1)
     own = (columns.chunk == chunk_of_token[:, None]) & columns.valid
     reading = torch.cat((sinks, own, causal), dim=1)
 
     table = model.rope(layout.separator + steps)
-    x_BTE = model.embedding(sequence[None])
+    x_BTE = model.embedding(tokens[None])
     masses = []
     for index, block in enumerate(model.layers):
         heads = block.attention.project(block.attention_norm(x_BTE), table)
-        cache.store(index, slot, heads.keys[0], heads.values[0])
+        cache.store(index, slot, heads.keys[0], heads.values[0], start)
         sink_keys, sink_values = cache.sinks(index)
-        keys, values, mask = [sink_keys, heads.keys[0]], [sink_values, heads.values[0]], plain
+        context_keys, context_values = cache.context(index, slot, stop)
+        keys, values, mask = [sink_keys, context_keys], [sink_values, context_values], plain
         if index < cache.num_memory_layers:
             keys.insert(1, columns.keys[index])
             values.insert(1, columns.values[index])
@@ -76,7 +83,7 @@ def prefill(
             masses.append(weights[:, cache.num_sinks : cache.num_sinks + len(columns.chunk)])
         x_BTE = block.finish(x_BTE, attended)
 
-    cache.lengths[slot] = length
+    cache.lengths[slot] = stop
     cache.attach(slot, chunk_memories[-1] if chunk_memories else ())
     mass = None
     if report:
@@ -139,6 +146,23 @@ class _Columns:
             per_chunk.gather(0, self.chunk[None])[0],
         )
         return mass.view(num_chunks, cache.num_references)
+
+
+def _start(cache: SlotCache, slot: int, num_tokens: int, chunk_length: int) -> int:
+    """Context columns a slot holds before the next piece of its prompt."""
+    held = int(cache.lengths[slot])
+    if held < 1 or (held - 1) % chunk_length:
+        raise InvalidArgumentError(
+            f"slot {slot} holds {max(0, held - 1)} tokens, and a prompt is resumed after whole "
+            f"chunks of {chunk_length}",
+            field="resume",
+            remedy="begin the prompt without it, and give whole chunks in all pieces but the last",
+        )
+    if num_tokens == 0:
+        raise InvalidArgumentError(
+            "there is nothing to read", field="tokens", remedy="resume with at least one token"
+        )
+    return held
 
 
 def _check(

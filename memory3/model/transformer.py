@@ -46,7 +46,8 @@ class StepOutput:
     """What a prefill or a decoding step gives.
 
     Attributes:
-        logits: float32, [1, V] or [T + 1, V] for a prefill, [B, V] for a step.
+        logits: float32, [B, V] for a step; [1, V] or a row for every token for a prefill, and one
+            for the separator where it was read.
         mass: Share of attention on every memory, mean over memory layers and query heads:
             [num_chunks, R] for a prefill (mean over the tokens of the chunk), [B, R] for a step.
     """
@@ -208,26 +209,40 @@ class Transformer(nn.Module):
         tokens: Tensor,
         chunk_memories: Sequence[Sequence[MemoryTensors]] | None = None,
         *,
+        resume: bool = False,
         all_logits: bool = False,
         report: bool = False,
     ) -> StepOutput:
-        """Read a whole prompt in one pass, every chunk with its own memories (paper §4).
+        """Read a prompt, or a piece of it, in one pass, every chunk with its own memories
+        (paper §4).
 
-        The separator is put before the tokens. Afterwards the slot holds the memories of the last
-        chunk, which the first generated chunk inherits.
+        The separator is put before the first token of the prompt. Afterwards the slot holds the
+        memories of the last chunk, which the first generated chunk inherits.
 
         Args:
             cache: Slots to fill.
-            slot: A released slot.
-            tokens: Token ids [T], T >= 0, without prefix and separator.
+            slot: A released slot, or one with the pieces before this one.
+            tokens: Token ids [T], without prefix and separator; T >= 0, T >= 1 to resume.
             chunk_memories: For chunk c = tokens[c*64:(c+1)*64], what it reads. None reads nothing.
+            resume: Go on after what the slot holds, which must be whole chunks of a prompt.
             all_logits: Give logits after every token, not only after the last.
             report: Give the attention mass of every memory.
+
+        Raises:
+            InvalidArgumentError: The prompt does not fit, the chunks do not match the tokens, or
+                there is nothing that could be resumed.
         """
         from memory3.model.prefill import prefill
 
         return prefill(
-            self, cache, slot, tokens, chunk_memories or (), all_logits=all_logits, report=report
+            self,
+            cache,
+            slot,
+            tokens,
+            chunk_memories or (),
+            resume=resume,
+            all_logits=all_logits,
+            report=report,
         )
 
     def decode(

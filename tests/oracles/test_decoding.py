@@ -82,6 +82,44 @@ def test_decoding_inherits_the_last_chunks_memories(kit: Kit) -> None:
     _assert_equal_to_plain(torch.cat(rows), expected[len(prompt) + 1 :])
 
 
+@pytest.mark.parametrize("sizes", [[16, 44], [32, 16, 12], [16, 16, 16, 12], [48, 1]], ids=str)
+@pytest.mark.parametrize("with_memories", [True, False], ids=["memories", "plain"])
+@torch.inference_mode()
+def test_a_prompt_in_pieces_equals_the_whole(
+    kit: Kit, sizes: list[int], with_memories: bool
+) -> None:
+    """Pieces of whole chunks give the logits, masses and cache of one pass, others stepping."""
+    tokens = kit.tokens(sum(sizes), 3)
+    chunks = _chunks_of(kit) if with_memories else [[]] * 4
+    whole = SlotCache(kit.model, num_slots=2)
+    expected = kit.model.prefill(
+        whole, 1, torch.tensor(tokens), chunks, all_logits=True, report=True
+    )
+    cache = SlotCache(kit.model, num_slots=2)
+    kit.model.prefill(cache, 0, torch.tensor(kit.tokens(5, 8)), [kit.memories(9)])
+    rows, masses, done = [], [], 0
+    for size in sizes:
+        own = chunks[done // 16 : -(-(done + size) // 16)]
+        piece = torch.tensor(tokens[done : done + size])
+        output = kit.model.prefill(
+            cache, 1, piece, own, resume=done > 0, all_logits=True, report=True
+        )
+        kit.model.decode(cache, torch.tensor([0]), torch.tensor([7]))
+        assert output.mass is not None
+        rows.append(output.logits)
+        masses.append(output.mass)
+        done += size
+    torch.testing.assert_close(torch.cat(rows), expected.logits, **CLOSE)
+    torch.testing.assert_close(torch.cat(masses), expected.mass, **CLOSE)
+    assert cache.lengths[1] == whole.lengths[1]
+    for token in kit.tokens(3, 9):
+        arguments = torch.tensor([1]), torch.tensor([token])
+        actual = kit.model.decode(cache, *arguments, report=True)
+        step = kit.model.decode(whole, *arguments, report=True)
+        torch.testing.assert_close(actual.logits, step.logits, **CLOSE)
+        torch.testing.assert_close(actual.mass, step.mass, **CLOSE)
+
+
 def _filled(kit: Kit) -> SlotCache:
     """Five slots with contexts of different lengths and different memories."""
     cache = SlotCache(kit.model, num_slots=5)

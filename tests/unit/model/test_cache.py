@@ -125,6 +125,25 @@ def test_a_prompt_that_does_not_fit_is_refused(model: Transformer, cache: SlotCa
     assert cache.lengths.tolist() == [41, 0]
 
 
+@pytest.mark.parametrize(
+    ("held", "more", "field"),
+    [(None, 3, "resume"), (3, 3, "resume"), (64, 0, "tokens"), (64, 37, "prompt")],
+)
+@torch.inference_mode()
+def test_a_piece_that_cannot_follow_is_refused(
+    model: Transformer, held: int | None, more: int, field: str
+) -> None:
+    """A prompt goes on after whole chunks, with a token at least, and as far as it fits."""
+    cache = SlotCache(model, num_slots=1, context_length=100)
+    if held is not None:
+        model.prefill(cache, 0, _prompt(held))
+    before = cache.lengths.tolist()
+    with pytest.raises(InvalidArgumentError) as caught:
+        model.prefill(cache, 0, _prompt(more), resume=True)
+    assert caught.value.field == field
+    assert cache.lengths.tolist() == before
+
+
 @pytest.mark.parametrize("number", [1, 3])
 @torch.inference_mode()
 def test_every_chunk_needs_its_memories(
