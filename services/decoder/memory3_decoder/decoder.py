@@ -71,7 +71,7 @@ class Decoder:
             runner,
             config,
             checkpoint.tokenizer,
-            EngineLimits(settings.num_slots, settings.queue_size),
+            EngineLimits(settings.num_slots, settings.queue_size, settings.prefill_tokens),
             self._open_session,
             metrics,
         )
@@ -100,6 +100,7 @@ class Decoder:
         try:
             checkpoint = await runner.run(lambda: Checkpoint.open(settings.checkpoint))
             context_length = _context_length(settings, checkpoint.config)
+            _check_prefill_tokens(settings, checkpoint.config)
             device = check_device(settings.device)
             dtype = choose_dtype(settings.dtype, device)
             tokenizer = await runner.run(lambda: checkpoint.tokenizer)
@@ -192,3 +193,12 @@ def _context_length(settings: DecoderSettings, config: ModelConfig) -> int:
             remedy=f"use at most {config.context_length}, or leave it empty",
         )
     return settings.context_length
+
+
+def _check_prefill_tokens(settings: DecoderSettings, config: ModelConfig) -> None:
+    if settings.prefill_tokens < config.memory.chunk_length:
+        raise SettingsError(
+            f"{settings.prefill_tokens} tokens are less than a chunk of the checkpoint",
+            field="prefill_tokens",
+            remedy=f"use at least {config.memory.chunk_length}",
+        )

@@ -30,6 +30,9 @@ class DecoderMetrics:
 
         self.requests_running = gauge("num_requests_running", "Sequences that hold a slot.")
         self.requests_waiting = gauge("num_requests_waiting", "Sequences waiting for a slot.")
+        self.prompt_tokens_waiting = gauge(
+            "prompt_tokens_waiting", "Tokens of accepted prompts that are still to be read."
+        )
         self.awaiting_memories = gauge(
             "num_requests_awaiting_memories", "Running sequences that wait for their memories."
         )

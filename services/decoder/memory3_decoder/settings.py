@@ -32,6 +32,12 @@ class DecoderSettings(ServiceSettings):
     queue_size: int = Field(
         128, ge=0, le=4096, description="The sequences that may wait for a slot."
     )
+    prefill_tokens: int = Field(
+        256,
+        ge=1,
+        description="The tokens of prompts read between two steps, a chunk at least: more reads "
+        "long prompts sooner, fewer delay running sequences less.",
+    )
     context_length: int | None = Field(
         None,
         ge=2,

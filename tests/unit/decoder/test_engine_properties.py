@@ -134,7 +134,8 @@ async def test_everybody_gets_their_solo_run_and_leaves_nothing_behind(
 
     retriever.delay_s = delay_s
     num_slots = rng.randint(2, 5)
-    decoder: Decoder = await make_decoder(num_slots=num_slots)
+    prefill_tokens = rng.choice([CHUNK_LENGTH, 3 * CHUNK_LENGTH + 5, 256])
+    decoder: Decoder = await make_decoder(num_slots=num_slots, prefill_tokens=prefill_tokens)
     plans = [_plan(decoder, rng, number) for number in range(NUM_REQUESTS)]
     before = asyncio.all_tasks()
 
@@ -157,7 +158,7 @@ async def test_everybody_gets_their_solo_run_and_leaves_nothing_behind(
     await _leaves_nothing_behind(decoder, num_slots, before)
     assert 2 <= peak <= num_slots
 
-    alone: Decoder = await make_decoder(num_slots=1)
+    alone: Decoder = await make_decoder(num_slots=1, prefill_tokens=4096)
     num_compared = 0
     for plan, result in zip(plans, results, strict=True):
         if isinstance(result, asyncio.CancelledError):

@@ -42,13 +42,13 @@ async def test_cached_decoding_equals_full_forwards_with_the_memory_cycle(
     With a pause before each step the next chunk's memories come before the last token of the chunk
     is read; they must not be read by it.
     """
-    real = DecodeLoop._prefill_one
+    real = DecodeLoop._read
 
     async def paused(loop: DecodeLoop) -> bool:
         await asyncio.sleep(pause_s)
         return await real(loop)
 
-    monkeypatch.setattr(DecodeLoop, "_prefill_one", paused)
+    monkeypatch.setattr(DecodeLoop, "_read", paused)
     decoder = await make_decoder()
     num_tokens = 3 * CHUNK_LENGTH + 5
     prompt = prompt_of(decoder, 2 * CHUNK_LENGTH)

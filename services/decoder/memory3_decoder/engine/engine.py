@@ -31,10 +31,12 @@ class EngineLimits:
     Attributes:
         num_slots: Sequences decoded at the same time.
         queue_size: Sequences that may wait for a slot; as many scoring calls may wait too.
+        prefill_tokens: Tokens of prompts read between two steps, a chunk at least.
     """
 
     num_slots: int
     queue_size: int
+    prefill_tokens: int
 
 
 class Engine:
@@ -58,7 +60,7 @@ class Engine:
         open_session: Callable[[GenerationRequest | ScoringRequest], MemorySession],
         metrics: DecoderMetrics,
     ) -> None:
-        self._loop = DecodeLoop(runner, limits.num_slots, metrics)
+        self._loop = DecodeLoop(runner, limits.num_slots, limits.prefill_tokens, metrics)
         self._config = config
         self._tokenizer = tokenizer
         self._limits = limits

@@ -1,9 +1,10 @@
 """The loop of continuous batching: it reads prompts into free slots and steps running sequences.
 
-Each turn does at most one prefill, of a waiting sequence or of a score, and then one step, so a
-long prompt delays the running sequences by one prefill at a time. A sequence that waits for
-memories is left out of the steps until they are there. Only the loop changes slots, and only
-between two pieces of the model's work; everybody else marks what has happened and wakes it.
+Each turn reads a bounded number of tokens, of prompts and of what is to be scored, and then does
+one step, so that the running sequences are never delayed by more than that, however long a prompt
+is. A sequence that waits for memories is left out of the steps until they are there. Only the loop
+changes slots, and only between two pieces of the model's work; everybody else marks what has
+happened and wakes it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -18,7 +20,7 @@ from memory3.errors import DeadlineExceededError, DrainingError, InternalError, 
 from memory3.rpc.logging import get_logger
 from memory3_decoder.engine.queue import WaitingQueue
 from memory3_decoder.engine.request import Request
-from memory3_decoder.engine.runner import ModelRunner
+from memory3_decoder.engine.runner import ModelRunner, PrefillJob
 from memory3_decoder.engine.scoring import ScoringJob, ScoringQueue
 from memory3_decoder.engine.sequence import Sequence
 from memory3_decoder.events import Event
@@ -37,18 +39,24 @@ class DecodeLoop:
     Args:
         runner: The loaded model.
         num_slots: Sequences decoded at the same time.
+        prefill_tokens: Tokens read between two steps, a chunk at least.
         metrics: Counts.
     """
 
-    def __init__(self, runner: ModelRunner, num_slots: int, metrics: DecoderMetrics) -> None:
+    def __init__(
+        self, runner: ModelRunner, num_slots: int, prefill_tokens: int, metrics: DecoderMetrics
+    ) -> None:
         self.is_closing = False
         self._runner = runner
+        self._prefill_tokens = prefill_tokens
         self._metrics = metrics
         self._waiting = WaitingQueue(2 * num_slots)
         self._running: dict[int, Sequence] = {}
         self._free = list(range(num_slots))
+        # Sequences whose prompts are read, in the order in which they take turns.
+        self._reading: deque[Sequence] = deque()
         self._scoring = ScoringQueue()
-        self._score_next = False
+        self._score_first = False
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -102,7 +110,8 @@ class DecodeLoop:
                 self._wake.clear()
                 self._sweep()
                 self._start_retrievals()
-                worked = await self._prefill_one()
+                self._admit()
+                worked = await self._read()
                 worked = await self._step() or worked
                 if not worked:
                     await self._wake.wait()
@@ -125,6 +134,9 @@ class DecodeLoop:
                 self._free_slot(sequence)
         self._metrics.requests_running.set(len(self._running))
         self._metrics.requests_waiting.set(len(self._waiting))
+        self._metrics.prompt_tokens_waiting.set(
+            sum(sequence.num_unread for sequence in (*self._waiting, *self._reading))
+        )
         self._metrics.awaiting_memories.set(
             sum(sequence.awaits_memories for sequence in self._running.values())
         )
@@ -141,51 +153,75 @@ class DecodeLoop:
                 request.memories = task.result()
         self._wake.set()
 
-    async def _prefill_one(self) -> bool:
-        """Read one prompt or score one continuation; they take turns. Whether there was one."""
-        first, second = self._score_one, self._admit_one
-        if not self._score_next:
-            first, second = second, first
-        self._score_next = not self._score_next
-        return await first() or await second()
+    def _admit(self) -> None:
+        """Give the free slots to those who wait and have their memories."""
+        while self._free and (sequence := self._waiting.pop_ready()) is not None:
+            slot = heapq.heappop(self._free)
+            self._running[slot] = sequence
+            sequence.begin(slot)
+            self._reading.append(sequence)
 
-    async def _admit_one(self) -> bool:
-        if not self._free:
-            return False
-        sequence = self._waiting.pop_ready()
-        if sequence is None:
-            return False
-        slot = heapq.heappop(self._free)
-        job = sequence.begin(slot)
-        self._running[slot] = sequence
+    async def _read(self) -> bool:
+        """Read what is due of prompts and scores, within the budget of a turn. Whether any was.
+
+        They take turns at being first, so neither waits for the other to end.
+        """
+        first, second = self._read_prompts, self._score
+        if self._score_first:
+            first, second = second, first
+        self._score_first = not self._score_first
+        left = await second(await first(self._prefill_tokens))
+        return left < self._prefill_tokens
+
+    async def _read_prompts(self, budget: int) -> int:
+        """Read one piece of each prompt, as far as the budget goes; what is left of it."""
+        for _ in range(len(self._reading)):
+            sequence = self._reading[0]
+            if not sequence.request.is_over:
+                job = sequence.next_piece(budget)
+                if job is None:
+                    break
+                budget -= job.piece.cost
+                await self._read_piece(sequence, job)
+            self._reading.popleft()
+            if not (sequence.request.is_over or sequence.is_read):
+                self._reading.append(sequence)
+        return budget
+
+    async def _read_piece(self, sequence: Sequence, job: PrefillJob) -> None:
         with self._failing(sequence.request):
             result = await self._runner.prefill(job)
-            if not sequence.request.is_over:
-                self._deliver(sequence, sequence.prompt_read(result))
-        return True
+            if sequence.request.is_over:
+                return
+            events = sequence.piece_read(job, result)
+            if sequence.is_read:
+                self._deliver(sequence, events)
 
-    async def _score_one(self) -> bool:
-        job = self._scoring.pop()
-        if job is None:
-            return False
-        try:
-            if job.is_late:
-                raise _too_late()
-            prompt, memories = job.wanted.prompt_tokens, job.chunk_memories()
-            scored = await self._runner.score(prompt, job.next_continuation, memories)
-            if not job.add(*scored):
-                self._scoring.add(job)
-        except Exception as error:
-            if not job.done.done():
-                job.done.set_exception(_typed(error))
-        return True
+    async def _score(self, budget: int) -> int:
+        """Score what the budget allows, one job after the other; what is left of it."""
+        while (job := self._scoring.pop()) is not None:
+            try:
+                if job.is_late:
+                    raise _too_late()
+                due = job.next_piece(budget)
+                if due is None:
+                    self._scoring.add(job)
+                    break
+                piece, targets = due
+                budget -= piece.cost
+                if not job.add(piece, *await self._runner.score(piece, targets)):
+                    self._scoring.add(job)
+            except Exception as error:
+                if not job.done.done():
+                    job.done.set_exception(_typed(error))
+        return budget
 
     async def _step(self) -> bool:
         """Step every sequence that can be stepped. Whether there was one."""
         ready = [
             sequence
             for _, sequence in sorted(self._running.items())
-            if not sequence.request.is_over and not sequence.awaits_memories
+            if sequence.is_read and not sequence.request.is_over and not sequence.awaits_memories
         ]
         if not ready:
             return False

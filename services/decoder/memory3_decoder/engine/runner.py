@@ -18,7 +18,8 @@ from torch import Tensor
 
 from memory3.memory.tensors import MemoryTensors
 from memory3.model.cache import SlotCache
-from memory3.model.transformer import Transformer
+from memory3.model.transformer import StepOutput, Transformer
+from memory3_decoder.engine.pieces import Piece
 from memory3_decoder.sampling import Sampled, SamplingState, sample
 
 ResultT = TypeVar("ResultT")
@@ -26,21 +27,33 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class PrefillJob:
-    """A prompt to read.
+    """A prompt, or a piece of it, to read.
 
     Attributes:
-        slot: A free slot.
-        tokens: Tokens of the prompt.
-        chunk_memories: What each chunk reads; one list for an empty prompt.
-        state: Chooses the first token.
+        slot: A free slot, or that of the pieces before.
+        piece: What to read.
+        state: Chooses the first token after the last piece.
         report: Measure attention mass.
     """
 
     slot: int
-    tokens: Sequence[int]
-    chunk_memories: Sequence[Sequence[MemoryTensors]]
+    piece: Piece
     state: SamplingState
     report: bool
+
+
+@dataclass(frozen=True)
+class PrefillResult:
+    """What a piece of a prompt gives.
+
+    Attributes:
+        sampled: The first token of the answer; None unless the piece is the last.
+        mass: Attention mass of each memory place, one list for each chunk of the piece; empty where
+            no report was asked for.
+    """
+
+    sampled: Sampled | None
+    mass: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -64,16 +77,15 @@ class StepRow:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a prefill or a step gives one sequence.
+    """What a step gives one sequence.
 
     Attributes:
         sampled: The next token.
-        mass: Attention mass of each memory place, one list for each chunk of a prompt and one for
-            a step; empty where no report was asked for.
+        mass: Attention mass of each memory place; empty where no report was asked for.
     """
 
     sampled: Sampled
-    mass: list[list[float]]
+    mass: list[float]
 
 
 class ModelRunner:
@@ -136,37 +148,32 @@ class ModelRunner:
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, inference)
 
-    async def prefill(self, job: PrefillJob) -> StepResult:
-        """Read a prompt into a slot and choose the first token."""
+    async def prefill(self, job: PrefillJob) -> PrefillResult:
+        """Read a piece of a prompt into a slot and choose the first token after the last."""
         return await self.run(lambda: self._prefill(job))
 
     async def step(self, rows: Sequence[StepRow]) -> list[StepResult]:
         """Read one token of each sequence and choose its next; rows are in the order of slots."""
         return await self.run(lambda: self._step(rows))
 
-    async def score(
-        self,
-        prompt: Sequence[int],
-        continuation: Sequence[int],
-        chunk_memories: Sequence[Sequence[MemoryTensors]],
-    ) -> tuple[list[float], bool]:
-        """Log-probabilities of a continuation's tokens, and whether all were the likeliest.
+    async def score(self, piece: Piece, targets: Sequence[int]) -> tuple[list[float], bool]:
+        """Log-probabilities of tokens that a piece predicts, and whether all were the likeliest.
+
+        The pieces of one text must come one after the other, without those of another in between.
 
         Args:
-            prompt: Tokens before it.
-            continuation: At least one token.
-            chunk_memories: What each chunk of prompt and continuation reads.
+            piece: What to read.
+            targets: The tokens after each of the last of the piece; none where nothing is scored.
         """
-        return await self.run(lambda: self._score(prompt, continuation, chunk_memories))
+        return await self.run(lambda: self._score(piece, targets))
 
-    def _prefill(self, job: PrefillJob) -> StepResult:
-        self._cache.release(job.slot)
-        output = self._model.prefill(
-            self._cache, job.slot, self._tokens(job.tokens), job.chunk_memories, report=job.report
-        )
-        (sampled,) = sample(output.logits[:, : self._num_tokens], [job.state])
+    def _prefill(self, job: PrefillJob) -> PrefillResult:
+        output = self._read(self._cache, job.slot, job.piece, report=job.report)
         mass: list[list[float]] = [] if output.mass is None else output.mass.tolist()
-        return StepResult(sampled, mass)
+        if not job.piece.is_last:
+            return PrefillResult(None, mass)
+        (sampled,) = sample(output.logits[:, : self._num_tokens], [job.state])
+        return PrefillResult(sampled, mass)
 
     def _step(self, rows: Sequence[StepRow]) -> list[StepResult]:
         for row in rows:
@@ -181,27 +188,39 @@ class ModelRunner:
         sampled = sample(output.logits[:, : self._num_tokens], [row.state for row in rows])
         masses = [] if output.mass is None else output.mass.tolist()
         return [
-            StepResult(choice, [masses[index]] if row.report and masses else [])
+            StepResult(choice, masses[index] if row.report and masses else [])
             for index, (choice, row) in enumerate(zip(sampled, rows, strict=True))
         ]
 
-    def _score(
+    def _score(self, piece: Piece, targets: Sequence[int]) -> tuple[list[float], bool]:
+        output = self._read(self._scratch, 0, piece, all_logits=bool(targets))
+        if not targets:
+            return [], True
+        rows = torch.log_softmax(output.logits[-len(targets) :, : self._num_tokens], dim=-1)
+        wanted = self._tokens(targets)
+        logprobs: list[float] = rows.gather(1, wanted[:, None])[:, 0].tolist()
+        return logprobs, bool((rows.argmax(dim=-1) == wanted).all())
+
+    def _read(
         self,
-        prompt: Sequence[int],
-        continuation: Sequence[int],
-        chunk_memories: Sequence[Sequence[MemoryTensors]],
-    ) -> tuple[list[float], bool]:
-        # Row i of the logits predicts token i, so the last token itself is not read.
-        read = [*prompt, *continuation[:-1]]
-        num_chunks = self._model.layout.num_chunks(len(read))
-        output = self._model.prefill(
-            self._scratch, 0, self._tokens(read), chunk_memories[:num_chunks], all_logits=True
+        cache: SlotCache,
+        slot: int,
+        piece: Piece,
+        *,
+        all_logits: bool = False,
+        report: bool = False,
+    ) -> StepOutput:
+        if not piece.start:
+            cache.release(slot)
+        return self._model.prefill(
+            cache,
+            slot,
+            self._tokens(piece.tokens),
+            piece.chunk_memories,
+            resume=piece.start > 0,
+            all_logits=all_logits,
+            report=report,
         )
-        self._scratch.release(0)
-        rows = torch.log_softmax(output.logits[len(prompt) :, : self._num_tokens], dim=-1)
-        targets = self._tokens(continuation)
-        logprobs: list[float] = rows.gather(1, targets[:, None])[:, 0].tolist()
-        return logprobs, bool((rows.argmax(dim=-1) == targets).all())
 
     def _tokens(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._model.device)

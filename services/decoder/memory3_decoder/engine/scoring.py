@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from memory3.memory.tensors import MemoryTensors
+from memory3_decoder.engine.pieces import Piece, Pieces
 from memory3_decoder.parameters import ScoringRequest
 from memory3_decoder.session import PromptMemories
 
@@ -61,6 +62,9 @@ class ScoringJob:
     chunk_length: int
     done: asyncio.Future[Scores]
     scores: list[ContinuationScore] = field(default_factory=list)
+    _pieces: Pieces | None = None
+    _logprobs: list[float] = field(default_factory=list)
+    _greedy: bool = True
 
     @property
     def is_late(self) -> bool:
@@ -68,25 +72,52 @@ class ScoringJob:
         return self.wanted.deadline is not None and time.monotonic() >= self.wanted.deadline
 
     @property
-    def next_continuation(self) -> tuple[int, ...]:
-        """The tokens to score next."""
+    def is_midway(self) -> bool:
+        """Whether a continuation has been read in part."""
+        return self._pieces is not None
+
+    def next_piece(self, budget: int) -> tuple[Piece, tuple[int, ...]] | None:
+        """The next piece of prompt and continuation, and those tokens to score that it predicts.
+
+        Args:
+            budget: The most tokens it may have; None comes back where no piece fits.
+        """
+        prompt, continuation = self.wanted.prompt_tokens, self._next_continuation
+        text = (*prompt, *continuation)
+        if self._pieces is None:
+            # The last token is predicted and not read.
+            self._pieces = Pieces(text[:-1], self._chunk_memories(), self.chunk_length)
+        piece = self._pieces.take(budget)
+        if piece is None:
+            return None
+        # Every token predicts the one after it, and the separator before the first piece the first.
+        first = piece.start + 1 if piece.start else 0
+        return piece, text[max(first, len(prompt)) : piece.stop + 1]
+
+    @property
+    def _next_continuation(self) -> tuple[int, ...]:
         return self.wanted.continuations[len(self.scores)]
 
-    def chunk_memories(self) -> list[list[MemoryTensors]]:
+    def _chunk_memories(self) -> list[list[MemoryTensors]]:
         """What each chunk of prompt and next continuation reads.
 
         The continuation must not look for memories, so what lies past the prompt's last chunk reads
         what that chunk reads.
         """
-        num_tokens = len(self.wanted.prompt_tokens) + len(self.next_continuation)
+        num_tokens = len(self.wanted.prompt_tokens) + len(self._next_continuation)
         num_chunks = max(1, -(-num_tokens // self.chunk_length))
         chunks = list(self.memories.chunks)
         chunks += [self.memories.inherited] * (num_chunks - len(chunks))
         return [[memory.tensors for memory in memories] for memories in chunks]
 
-    def add(self, logprobs: list[float], greedy: bool) -> bool:
-        """Take in a score; whether it was the last."""
-        self.scores.append(ContinuationScore(tuple(logprobs), greedy))
+    def add(self, piece: Piece, logprobs: list[float], greedy: bool) -> bool:
+        """Take in what a piece gave; whether everything is scored."""
+        self._logprobs += logprobs
+        self._greedy = self._greedy and greedy
+        if not piece.is_last:
+            return False
+        self.scores.append(ContinuationScore(tuple(self._logprobs), self._greedy))
+        self._pieces, self._logprobs, self._greedy = None, [], True
         if len(self.scores) < len(self.wanted.continuations):
             return False
         if not self.done.done():
@@ -95,7 +126,7 @@ class ScoringJob:
 
 
 class ScoringQueue:
-    """Jobs that take turns, so that a long one does not hold up a short one."""
+    """Jobs that take turns after each continuation, so that many do not hold up one."""
 
     def __init__(self) -> None:
         self._jobs: deque[ScoringJob] = deque()
@@ -104,8 +135,11 @@ class ScoringQueue:
         return len(self._jobs)
 
     def add(self, job: ScoringJob) -> None:
-        """Put a job at the end."""
-        self._jobs.append(job)
+        """Put a job at the end; one that is midway goes on first, since it holds the only slot."""
+        if job.is_midway:
+            self._jobs.appendleft(job)
+        else:
+            self._jobs.append(job)
 
     def pop(self) -> ScoringJob | None:
         """Take out the next job that somebody still waits for."""

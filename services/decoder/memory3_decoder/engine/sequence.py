@@ -13,11 +13,12 @@ import time
 
 from memory3.memory.tensors import MemoryTensors
 from memory3_decoder.engine.chunks import ChunkRecord
+from memory3_decoder.engine.pieces import Pieces
 from memory3_decoder.engine.request import Request
-from memory3_decoder.engine.runner import PrefillJob, StepResult, StepRow
+from memory3_decoder.engine.runner import PrefillJob, PrefillResult, StepResult, StepRow
 from memory3_decoder.events import Event, Finished, Usage
 from memory3_decoder.metrics import DecoderMetrics
-from memory3_decoder.sampling import SamplingState
+from memory3_decoder.sampling import Sampled, SamplingState
 from memory3_decoder.session import Memories, PromptMemories, Refresh
 from memory3_decoder.text import ChoiceText
 
@@ -65,6 +66,8 @@ class Sequence:
         )
         self._chunks = ChunkRecord(choice)
         self._metrics = metrics
+        self._pieces: Pieces | None = None
+        self._prompt_mass: list[list[float]] = []
         self._num_chunks_begun = 0
         self._memories: Memories = ()
         self._next_memories: Memories | None = None
@@ -77,6 +80,18 @@ class Sequence:
     def is_finished(self) -> bool:
         """Whether its last token has come."""
         return self._text.reason is not None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether its prompt has been read to the end."""
+        return bool(self._text.tokens)
+
+    @property
+    def num_unread(self) -> int:
+        """Tokens of its prompt that are still to be read."""
+        if self._pieces is None:
+            return len(self.request.wanted.prompt_tokens)
+        return self._pieces.num_left
 
     @property
     def awaits_memories(self) -> bool:
@@ -99,31 +114,41 @@ class Sequence:
         """The tokens of the chunk that has just become full."""
         return self._text.tokens[-self.request.chunk_length :]
 
-    def begin(self, slot: int) -> PrefillJob:
+    def begin(self, slot: int) -> None:
         """Take a slot; the prompt's memories are there."""
         self.slot = slot
         found = self._found
         self._degraded_reason = found.degraded_reason
         self._num_retrievals = found.num_retrievals
         self._memories = found.inherited
-        return PrefillJob(
-            slot,
+        self._pieces = Pieces(
             self.request.wanted.prompt_tokens,
             # An empty prompt still has the separator, which reads as the first chunk does.
             [_tensors(memories) for memories in found.chunks or (found.inherited,)],
-            self._state,
-            self.request.wanted.memory.report,
+            self.request.chunk_length,
         )
 
-    def prompt_read(self, result: StepResult) -> list[Event]:
-        """Take in what the prefill gave; the events that follow from it."""
+    def next_piece(self, budget: int) -> PrefillJob | None:
+        """The next piece of the prompt; None where none fits into so many tokens."""
+        if self.slot is None or self._pieces is None:
+            raise AssertionError("a sequence without a slot cannot be read")
+        piece = self._pieces.take(budget)
+        if piece is None:
+            return None
+        return PrefillJob(self.slot, piece, self._state, self.request.wanted.memory.report)
+
+    def piece_read(self, job: PrefillJob, result: PrefillResult) -> list[Event]:
+        """Take in what a piece gave; the events that follow from it once the prompt is read."""
+        self._prompt_mass += result.mass
+        self._metrics.prompt_tokens.inc(len(job.piece.tokens))
+        if result.sampled is None:
+            return []
         events: list[Event] = []
-        num_prompt = len(self.request.wanted.prompt_tokens)
+        mass = self._prompt_mass
         for number, memories in enumerate(self._found.chunks):
-            self._open(events, number * self.request.chunk_length, memories, result.mass[number:])
+            self._open(events, number * self.request.chunk_length, memories, mass[number:])
         self._begin_chunk(events)
-        self._metrics.prompt_tokens.inc(num_prompt)
-        self._take(events, result)
+        self._take(events, result.sampled)
         return events
 
     def begin_step(self) -> tuple[StepRow, list[Event]]:
@@ -147,8 +172,8 @@ class Sequence:
         """Take in what a step gave; the events that follow from it."""
         events: list[Event] = []
         if result.mass and self.request.session.reads:
-            self._chunks.measure(result.mass[0])
-        self._take(events, result)
+            self._chunks.measure(result.mass)
+        self._take(events, result.sampled)
         return events
 
     def refreshed(self, refresh: Refresh) -> None:
@@ -189,9 +214,9 @@ class Sequence:
         if mass:
             self._chunks.measure(mass[0])
 
-    def _take(self, events: list[Event], result: StepResult) -> None:
+    def _take(self, events: list[Event], sampled: Sampled) -> None:
         self._count_time()
-        delta = self._text.push(result.sampled.token, result.sampled.logprob)
+        delta = self._text.push(sampled.token, sampled.logprob)
         if delta is not None:
             events.append(delta)
         if self._text.reason is not None:

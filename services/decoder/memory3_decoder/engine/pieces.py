@@ -1,0 +1,82 @@
+"""A prompt as the pieces it is read in.
+
+Between two steps of the running sequences only so many tokens are read. A piece ends on a border of
+chunks or at the end of the prompt, because every chunk reads its own memories in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memory3.memory.tensors import MemoryTensors
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some tokens of a prompt that are read in one pass.
+
+    Attributes:
+        start: Tokens of the prompt before it.
+        tokens: Its own; none only where the whole prompt is empty.
+        chunk_memories: What each of its chunks reads; one list for an empty prompt.
+        is_last: Whether the prompt ends with it.
+    """
+
+    start: int
+    tokens: Sequence[int]
+    chunk_memories: Sequence[Sequence[MemoryTensors]]
+    is_last: bool
+
+    @property
+    def stop(self) -> int:
+        """Tokens of the prompt that are read after it."""
+        return self.start + len(self.tokens)
+
+    @property
+    def cost(self) -> int:
+        """What it takes of a budget of tokens; an empty prompt is not free."""
+        return max(1, len(self.tokens))
+
+
+class Pieces:
+    """What is left to read of one prompt.
+
+    Args:
+        tokens: The whole prompt.
+        chunk_memories: What each of its chunks reads; one list for an empty prompt.
+        chunk_length: Tokens of a chunk.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[int],
+        chunk_memories: Sequence[Sequence[MemoryTensors]],
+        chunk_length: int,
+    ) -> None:
+        self._tokens = tokens
+        self._chunk_memories = chunk_memories
+        self._chunk_length = chunk_length
+        self._start = 0
+
+    @property
+    def num_left(self) -> int:
+        """Tokens that no piece has taken."""
+        return len(self._tokens) - self._start
+
+    def take(self, budget: int) -> Piece | None:
+        """The next piece; None where neither the rest of the prompt nor a whole chunk fits.
+
+        Args:
+            budget: The most tokens it may have.
+        """
+        if budget < 1:
+            return None
+        size, start = self._chunk_length, self._start
+        is_last = self.num_left <= budget
+        stop = len(self._tokens) if is_last else start + budget // size * size
+        if stop == start and not is_last:
+            return None
+        self._start = stop
+        chunks = slice(start // size, max(1, -(-stop // size)))
+        return Piece(start, self._tokens[start:stop], self._chunk_memories[chunks], is_last)
