@@ -290,6 +290,32 @@ async def test_a_full_queue_says_when_to_come_back(serve: Serve, model: HeldMode
     await client.until_idle()
 
 
+async def test_connections_take_turns(serve: Serve, model: HeldModel) -> None:
+    """A caller with much in the queue does not push back another one."""
+    client = await serve(num_slots=1)
+    # A channel with other options has a connection of its own.
+    other = connect(client.service.server.address, aio=True, max_message_bytes=1 << 20)
+    model.pause_s = 0.005
+    running = client.stub.Generate(pb.GenerateRequest(prompt="Who ?", sampling=LONG))
+    await running.read()
+    ended: list[str] = []
+
+    async def ask(stub: Any, name: str) -> None:
+        sampling = pb.SamplingParameters(max_tokens=20, ignore_eos=True)
+        async for _ in stub.Generate(pb.GenerateRequest(prompt="Who ?", sampling=sampling)):
+            pass
+        ended.append(name)
+
+    async with other, asyncio.timeout(60.0), asyncio.TaskGroup() as group:
+        for number in range(4):
+            stub = client.stub if number < 3 else decoder_pb2_grpc.DecoderServiceStub(other)
+            group.create_task(ask(stub, "many" if number < 3 else "one"))
+            while client.decoder.engine.num_waiting <= number:
+                await asyncio.sleep(0.001)
+        running.cancel()
+    assert (len(ended), ended[-1]) == (4, "many")
+
+
 async def test_cancelled_calls_and_passed_deadlines_free_their_slots(
     serve: Serve, model: HeldModel
 ) -> None:

@@ -44,7 +44,8 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
         decoder = self._decoder()
         deadline = _deadline(context)
         wanted = await _work(request, lambda: decoder.requests.generation(request, deadline))
-        with decoder.engine.generate(wanted) as stream:
+        # A caller is a connection: a process that calls has one, however many calls it makes.
+        with decoder.engine.generate(wanted, caller=context.peer()) as stream:
             # The call may end while this generator is not waiting in here. (The stubs have a class
             # where any callable is meant.)
             context.add_done_callback(lambda _: stream.cancel())  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from memory3_decoder.decoder import Decoder
 from memory3_decoder.engine import runner as runner_module
 from memory3_decoder.events import Finished
 from memory3_decoder.parameters import ScoringRequest
@@ -197,6 +198,36 @@ async def test_the_event_loop_stays_free_while_the_model_works(
     assert not any(task.done() for task in tasks)
     model.gate.set()
     assert [len(answer.tokens) for answer in await asyncio.gather(*tasks)] == [20] * 4
+
+
+async def _order_of_ends(decoder: Decoder, asked: list[tuple[str, str, int]]) -> list[str]:
+    """Names of requests, given as name, caller and number of choices, as their choices end."""
+    ended: list[str] = []
+
+    async def one(name: str, caller: str, n: int) -> None:
+        wanted = request(decoder, "Who ?", max_tokens=3, n=n)
+        async for event in decoder.engine.generate(wanted, caller=caller):
+            if isinstance(event, Finished):
+                ended.append(name)
+
+    await asyncio.gather(*(one(*each) for each in asked))
+    return ended
+
+
+async def test_callers_take_turns(make_decoder: MakeDecoder) -> None:
+    """Many requests of one caller do not push back those of another, nor a request of its own."""
+    decoder = await make_decoder(num_slots=1)
+    asked = [("a1", "a", 1), ("a2", "a", 1), ("a3", "a", 1), ("b1", "b", 1), ("b2", "b", 1)]
+    asked.append(("alone", "", 1))
+    assert await _order_of_ends(decoder, asked) == ["a1", "b1", "alone", "a2", "b2", "a3"]
+
+
+async def test_many_choices_push_no_other_request_back(make_decoder: MakeDecoder) -> None:
+    """The choices of one request take turns with the other requests of the same caller."""
+    decoder = await make_decoder(num_slots=1)
+    asked = [("many", "a", 4), ("one", "a", 1), ("two", "a", 2), ("other", "b", 2)]
+    expected = ["many", "other", "one", "other", "two", "many", "two", "many", "many"]
+    assert await _order_of_ends(decoder, asked) == expected
 
 
 async def test_a_prompt_waits_in_the_order_of_arrival(make_decoder: MakeDecoder) -> None:

@@ -90,8 +90,12 @@ class Engine:
         """Stop at once; what is not finished fails as draining."""
         await self._loop.close()
 
-    def generate(self, wanted: GenerationRequest) -> EventStream:
+    def generate(self, wanted: GenerationRequest, *, caller: str = "") -> EventStream:
         """Put a request into the queue.
+
+        Args:
+            wanted: What is asked for.
+            caller: Who asks; callers take turns. Empty for a caller of this request alone.
 
         Raises:
             QueueFullError: Its choices do not fit into the queue.
@@ -109,6 +113,7 @@ class Engine:
             self._config.eos_id,
             self._config.memory.chunk_length,
             num_open=wanted.sampling.n,
+            caller=caller,
         )
         if not request.session.reads:
             request.memories = request.session.without_memories(wanted.prompt_tokens)

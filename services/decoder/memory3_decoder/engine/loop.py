@@ -90,7 +90,7 @@ class DecodeLoop:
         self._wake.set()
 
     def add(self, sequence: Sequence) -> None:
-        """Put a sequence at the end of the queue."""
+        """Put a sequence into the queue."""
         self._waiting.add(sequence)
         self.wake()
 

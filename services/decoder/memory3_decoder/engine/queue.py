@@ -1,17 +1,22 @@
 """Who waits for a slot, in which order, and whose memories are looked for meanwhile.
 
-Sequences wait in the order in which they came, but one that still waits for its memories lets those
-behind it pass. Only the front of the queue looks for memories, so that a long queue does not fill
-the device with memories that nobody reads yet.
+Callers take turns, then the requests of a caller, so that neither many requests of one caller nor
+many choices of one request push back the others. Who still waits for memories lets those behind
+pass and keeps its turn. Only the front of the queue looks for memories, so that a long queue does
+not fill the device with memories that nobody reads yet.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 from memory3_decoder.engine.request import Request
 from memory3_decoder.engine.sequence import Sequence
+
+# Requests that wait, with their sequences; the one whose turn is next comes first.
+_Waiting = dict[Request, deque[Sequence]]
 
 
 class WaitingQueue:
@@ -23,41 +28,61 @@ class WaitingQueue:
 
     def __init__(self, num_retrieving: int) -> None:
         self._num_retrieving = num_retrieving
-        self._sequences: deque[Sequence] = deque()
+        # The caller whose turn is next comes first.
+        self._callers: dict[str | Request, _Waiting] = {}
 
     def __len__(self) -> int:
-        return len(self._sequences)
+        return sum(len(s) for requests in self._callers.values() for s in requests.values())
 
     def __iter__(self) -> Iterator[Sequence]:
-        return iter(self._sequences)
+        for requests in self._callers.values():
+            for sequences in requests.values():
+                yield from sequences
 
     def add(self, sequence: Sequence) -> None:
-        """Put a sequence at the end."""
-        self._sequences.append(sequence)
+        """Put a sequence behind the others of its request, and that behind those of its caller."""
+        request = sequence.request
+        requests = self._callers.setdefault(request.caller or request, {})
+        requests.setdefault(request, deque()).append(sequence)
 
     def pop_ready(self) -> Sequence | None:
-        """Take out the first sequence whose memories are there."""
-        for sequence in self._sequences:
-            if sequence.request.memories is not None:
-                self._sequences.remove(sequence)
-                return sequence
+        """Take out the next sequence whose memories are there; caller and request go to the end."""
+        for request in self._in_turn():
+            if request.memories is not None:
+                return self._take(request)
         return None
 
     def to_retrieve(self) -> list[Request]:
         """Requests at the front whose search has not begun."""
-        found: list[Request] = []
-        front: set[int] = set()
-        for request in (sequence.request for sequence in self._sequences):
-            if not request.session.reads or id(request) in front:
-                continue
-            if len(front) == self._num_retrieving:
-                break
-            front.add(id(request))
-            if request.retrieving is None:
-                found.append(request)
-        return found
+        reading = (request for request in self._in_turn() if request.session.reads)
+        front = islice(reading, self._num_retrieving)
+        return [request for request in front if request.retrieving is None]
 
     def drop_over(self) -> None:
         """Forget the sequences of requests that are over."""
-        if any(sequence.request.is_over for sequence in self._sequences):
-            self._sequences = deque(s for s in self._sequences if not s.request.is_over)
+        for caller, requests in list(self._callers.items()):
+            for request in [request for request in requests if request.is_over]:
+                del requests[request]
+            if not requests:
+                del self._callers[caller]
+
+    def _in_turn(self) -> Iterator[Request]:
+        rings = deque(iter(requests) for requests in self._callers.values())
+        while rings:
+            try:
+                yield next(rings[0])
+            except StopIteration:
+                rings.popleft()
+            else:
+                rings.rotate(-1)
+
+    def _take(self, request: Request) -> Sequence:
+        caller = request.caller or request
+        requests = self._callers.pop(caller)
+        sequences = requests.pop(request)
+        sequence = sequences.popleft()
+        if sequences:
+            requests[request] = sequences
+        if requests:
+            self._callers[caller] = requests
+        return sequence

@@ -26,6 +26,7 @@ class Request:
         eos_id: The checkpoint's end-of-text token.
         chunk_length: Tokens of a chunk.
         num_open: Choices that have not finished.
+        caller: Who asks; callers take turns. Empty for a caller of this request alone.
         memories: What the prompt reads, once that is known.
         retrieving: The search for them, once it has begun.
         is_over: Whether the caller has left or been told of an error.
@@ -41,6 +42,7 @@ class Request:
     eos_id: int
     chunk_length: int
     num_open: int
+    caller: str = ""
     memories: PromptMemories | None = None
     retrieving: asyncio.Task[PromptMemories] | None = None
     is_over: bool = False
