@@ -230,14 +230,16 @@ async def test_scores_degrade_or_fail_as_generation_does(
         await decoder.engine.score(wanted(BANK))
 
 
+@pytest.mark.parametrize("num_before", [0, 1], ids=["prompt", "refresh"])
 async def test_cancelling_reaches_the_retriever(
-    make_decoder: MakeDecoder, retriever: ScriptedRetriever
+    make_decoder: MakeDecoder, retriever: ScriptedRetriever, num_before: int
 ) -> None:
     """Who leaves while memories are looked for ends that search at once."""
     decoder = await make_decoder()
+    retriever.held_after = num_before
     retriever.gate.clear()
-    task = asyncio.create_task(ask(decoder, "Who is it ?", bank=BANK))
-    while not retriever.requests:
+    task = asyncio.create_task(ask(decoder, "Who is it ?", bank=BANK, max_tokens=40))
+    while len(retriever.requests) <= num_before:
         await asyncio.sleep(0.01)
     task.cancel()
     async with asyncio.timeout(PATIENCE_S):
