@@ -86,6 +86,21 @@ def calling(address: str, num_callers: int, call: Call, warm_up_s: float = 0.2) 
                 thread.join()
 
 
+def wait_for_recall(address: str, bank: str) -> None:
+    """Wait until the retriever has measured its index, as it does in the background at the start.
+
+    Half a minute at most: an index that is exact is never measured.
+    """
+    request = retriever_pb2.GetBankRequest(name=bank)
+    until = time.monotonic() + 30
+    with connect(address) as channel:
+        stub = Stub(channel)
+        while time.monotonic() < until:
+            if stub.GetBank(request).bank.statistics.index.HasField("recall"):
+                return
+            time.sleep(0.2)
+
+
 def retrieve(bank: str, digest: str, wanted: Vectors, k: int = 5) -> Call:
     """One query by vector, its memories with it."""
     queries = _queries(wanted)

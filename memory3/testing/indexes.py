@@ -152,6 +152,25 @@ class IndexContract(ABC):
         assert found_keys(index, -vectors[:1], 1)[0] == keys[:1]
         assert keys[0] in index
 
+    def test_it_never_says_that_it_holds_other_keys(self, index: IndexLike) -> None:
+        """What is removed is not held any more, whatever a base still has; other keys never are."""
+
+        def ordered(keys: list[bytes]) -> Any:
+            return np.frombuffer(b"".join(sorted(keys)), dtype="S16")
+
+        keys, vectors = keys_of(210), clustered(210, DIMENSIONS, 8)
+        assert index.holds(ordered([]))
+        for start, end in ((0, 100), (100, 200)):
+            index.add(keys[start:end], vectors[start:end])
+            index.settle()
+        index.remove(keys[:7])
+        nothing: list[bytes] = []
+        wrong = (keys[:200], keys[8:200], keys[7:201], [*keys[8:200], keys[205]], nothing)
+        assert not any(index.holds(ordered(each)) for each in wrong)
+        index.add(keys[200:], vectors[200:])
+        index.settle()
+        assert not any(index.holds(ordered(each)) for each in (*wrong, keys))
+
     def test_zeros_are_near_nothing(self, index: IndexLike) -> None:
         """A zero query finds nothing, and a zero vector scores 0 with every query."""
         keys = keys_of(2)

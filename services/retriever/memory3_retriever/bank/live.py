@@ -361,6 +361,10 @@ def agree(index: Index, store: BankStore) -> None:
     Raises:
         CorruptDataError: A vector is damaged.
     """
+    listed = store.vector_key_list()
+    if listed is not None and index.holds(listed):
+        index.revision = store.counters().revision
+        return
     stored, indexed = store.vector_keys(), index.keys()
     index.remove(sorted(indexed - stored))
     missing = sorted(stored - indexed)

@@ -16,6 +16,7 @@ from typing import Any
 from memory3.errors import CorruptDataError
 from memory3_retriever.bank.environment import Environment, Transaction
 from memory3_retriever.bank.filters import Filter
+from memory3_retriever.bank.key_lists import Keys, keys_of
 from memory3_retriever.bank.ledger import COUNTERS_KEY, MEMORIES, META, REFERENCES, VECTORS
 from memory3_retriever.bank.lookups import EXPIRY, METADATA, expired
 from memory3_retriever.bank.matching import Matcher, Matches
@@ -155,6 +156,11 @@ class StoreReader:
         """The keys of all vectors."""
         with self.environment.read() as txn, txn.cursor(self._db[VECTORS]) as cursor:
             return set(cursor.iternext(keys=True, values=False))
+
+    def vector_key_list(self) -> Keys | None:
+        """The keys of all vectors in order, as one array; None if one is no key of a vector."""
+        with self.environment.read() as txn, txn.cursor(self._db[VECTORS]) as cursor:
+            return keys_of(cursor)
 
     def present_vectors(self, keys: Sequence[bytes]) -> tuple[list[bytes], Vectors]:
         """Those of the keys that have a vector, and the vectors, [len(keys), dimensions].

@@ -7,13 +7,20 @@ without a word. It must not know what values hold, but for the source of a refer
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from memory3.errors import CorruptDataError
 from memory3_retriever.bank.environment import Transaction
+from memory3_retriever.bank.key_lists import Keys, are_within, keys_of, packed
 from memory3_retriever.bank.ledger import MEMORIES, REFERENCES, VECTORS
 from memory3_retriever.bank.records import Reference
 from memory3_retriever.bank.sources import SOURCES, source_key
+
+# Entries of the sources looked at together.
+_BLOCK = 1 << 16
 
 
 def require_whole(txn: Transaction, databases: Mapping[bytes, Any], resource: str) -> None:
@@ -27,16 +34,15 @@ def require_whole(txn: Transaction, databases: Mapping[bytes, Any], resource: st
     Raises:
         CorruptDataError: References, vectors, memories and sources do not belong together.
     """
-    references = _keys(txn, databases[REFERENCES])
-    whole = _keys(txn, databases[VECTORS]) == references
-    whole = whole and _keys(txn, databases[MEMORIES]) <= references
-    with txn.cursor(databases[SOURCES]) as cursor:
-        last = b""
-        for source, key in cursor:
-            whole = whole and key in references
-            if whole and source != last:
-                last = source
-                whole = _is_of(key, txn.get(key, db=databases[REFERENCES]), source)
+    references, vectors, memories = (
+        _keys(txn, databases[name]) for name in (REFERENCES, VECTORS, MEMORIES)
+    )
+    whole = (
+        references is not None and vectors is not None and memories is not None
+        and np.array_equal(vectors, references)
+        and are_within(memories, references)
+        and _sources_fit(txn, databases, references)
+    )  # fmt: skip
     if not whole:
         raise CorruptDataError(
             f"the files of {resource} are damaged: its references, vectors, memories and sources "
@@ -47,9 +53,27 @@ def require_whole(txn: Transaction, databases: Mapping[bytes, Any], resource: st
         )
 
 
-def _keys(txn: Transaction, database: Any) -> set[bytes]:
+def _keys(txn: Transaction, database: Any) -> Keys | None:
     with txn.cursor(database) as cursor:
-        return set(cursor.iternext(keys=True, values=False))
+        return keys_of(cursor)
+
+
+def _sources_fit(txn: Transaction, databases: Mapping[bytes, Any], references: Keys) -> bool:
+    """Every key of a source is a reference's, and the first of each is of that source."""
+    last = b""
+    with txn.cursor(databases[SOURCES]) as cursor:
+        pairs = cursor.iternext() if cursor.first() else iter(())
+        while block := list(islice(pairs, _BLOCK)):
+            keys = packed([key for _, key in block])
+            if keys is None or not are_within(keys, references):
+                return False
+            for source, key in block:
+                if source != last:
+                    last = source
+                    data = txn.get(key, db=databases[REFERENCES])
+                    if not _is_of(key, data, source):
+                        return False
+    return True
 
 
 def _is_of(key: bytes, data: bytes, source: bytes) -> bool:

@@ -97,6 +97,14 @@ class Index(ABC):
     def keys(self) -> set[bytes]:
         """The keys of all vectors, as a set of the caller's own."""
 
+    def holds(self, ordered: npt.NDArray[np.bytes_]) -> bool:
+        """Whether it has the vectors of exactly these keys; False where that is not told cheaply.
+
+        Args:
+            ordered: Distinct keys of 16 bytes in order, [num_keys].
+        """
+        return len(self) == len(ordered) == 0
+
     @abstractmethod
     def __contains__(self, key: bytes) -> bool: ...
 

@@ -65,6 +65,10 @@ class KeyTable:
         names = np.frombuffer(self.packed, dtype=f"S{KEY_BYTES}")
         return np.flatnonzero(names != b"")
 
+    def is_list(self, ordered: npt.NDArray[np.bytes_], chosen: npt.NDArray[np.bool_]) -> bool:
+        """Whether the keys of the chosen labels, in order, are exactly these."""
+        return np.array_equal(self._sorted[chosen[self._order]], ordered)
+
     def label(self, key: bytes) -> int | None:
         """The label of a key, None if it is not there."""
         found = int(self.labels([key])[0])

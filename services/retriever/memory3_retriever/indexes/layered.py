@@ -144,6 +144,12 @@ class LayeredIndex(Index):
             state.base.table[label] for label in np.flatnonzero(~state.masked).tolist()
         }
 
+    def holds(self, ordered: npt.NDArray[np.bytes_]) -> bool:
+        """Whether the base alone has exactly these keys."""
+        with self._lock:
+            state, num_recent = self._state, len(self._delta)
+        return not num_recent and state.base.table.is_list(ordered, ~state.masked)
+
     def __contains__(self, key: bytes) -> bool:
         return bool(self._known([key]))
 
