@@ -104,8 +104,5 @@ class Subject:
         Raises:
             InvalidArgumentError: A field is out of range.
         """
-        config = replace(self.config, memory=replace(self.config.memory, **changes))
-        with torch.device("meta"):
-            model = Transformer(config)
-        model.load_state_dict(self.model.state_dict(), strict=True, assign=True)
-        return replace(self, model=model.eval().requires_grad_(False))
+        memory = replace(self.config.memory, **changes)
+        return replace(self, model=self.model.with_memory(memory))

@@ -8,9 +8,10 @@ E width, V vocabulary, L layers, R references, S slots.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -22,7 +23,7 @@ from memory3.memory.tensors import MemoryTensors
 from memory3.model.attention import HeadStates, as_bias
 from memory3.model.block import Block
 from memory3.model.cache import SlotCache
-from memory3.model.config import ModelConfig
+from memory3.model.config import MemoryConfig, ModelConfig
 from memory3.model.rope import rope_table
 
 
@@ -92,6 +93,17 @@ class Transformer(nn.Module):
             if name.endswith(("wo.weight", "w2.weight")):
                 std /= math.sqrt(2 * self.config.num_layers)
             nn.init.normal_(parameter, std=std, generator=generator)
+
+    def with_memory(self, memory: MemoryConfig) -> Transformer:
+        """The very same weights with another shape of memories.
+
+        Raises:
+            InvalidArgumentError: A field is out of range.
+        """
+        other = copy.copy(self)
+        other.config = replace(self.config, memory=memory)
+        other.layout = Layout.of(other.config)
+        return other
 
     @property
     def layers(self) -> Sequence[Block]:

@@ -41,7 +41,7 @@ class InProcess:
         self.memory = checkpoint.config.memory
         self.tokenizer = checkpoint.tokenizer
         self.num_tokens = self.tokenizer.get_vocab_size()
-        self.model = checkpoint.load_model(dtype=torch.float32)
+        self.model = checkpoint.load_model(dtype=torch.float32, packed=True)
         self.embedder = LexicalEmbedder.from_checkpoint(checkpoint.embedder_dir, None)
         texts = [search_text(item.title, item.heading, item.text) for item in references]
         self.ids = [item.id for item in references]
