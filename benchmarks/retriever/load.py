@@ -86,17 +86,19 @@ def calling(address: str, num_callers: int, call: Call, warm_up_s: float = 0.2) 
                 thread.join()
 
 
-def wait_for_recall(address: str, bank: str) -> None:
-    """Wait until the retriever has measured its index, as it does in the background at the start.
+def wait_for_rest(address: str, bank: str) -> None:
+    """Wait until a retriever that has just started does nothing in the background any more.
 
-    Half a minute at most: an index that is exact is never measured.
+    It builds in what came since its index was saved, and measures what the index finds. Two minutes
+    at most: an index that is exact is never measured.
     """
     request = retriever_pb2.GetBankRequest(name=bank)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     with connect(address) as channel:
         stub = Stub(channel)
         while time.monotonic() < until:
-            if stub.GetBank(request).bank.statistics.index.HasField("recall"):
+            index = stub.GetBank(request).bank.statistics.index
+            if index.HasField("recall") and not index.rebuilding:
                 return
             time.sleep(0.2)
 

@@ -67,7 +67,7 @@ def measure(
     ):
         figures["restart_seconds"] = process.ready_seconds
         figures["memory_bytes_after_start"] = process.memory_bytes()
-        load.wait_for_recall(process.address, RESOURCE)
+        load.wait_for_rest(process.address, RESOURCE)
         figures |= _loads(process.address, digest, count, stored, seconds, told)
         figures["memory_bytes_after_load"] = process.memory_bytes()
         figures["memory_bytes_per_reference"] = process.memory_bytes() / count
@@ -168,7 +168,7 @@ def _bytes(
         retriever(checkpoint, data, data, cache="local") as process,
         bare_stream(data) as bare,
     ):
-        load.wait_for_recall(process.address, RESOURCE)
+        load.wait_for_rest(process.address, RESOURCE)
         named = load.retrieve_named(RESOURCE, digest, ids, MEMORIES_PER_CALL)
         plain = load.bare(MEMORIES_PER_CALL, size)
         for _ in range(3):
