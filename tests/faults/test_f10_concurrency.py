@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from random import Random
+
+import grpc
 
 from memory3.v1 import retriever_pb2
 from tests.faults.campaign import FULL, Campaign
 from tests.faults.retrievers import RetrieverProcess
 
 _THREADS = 4
+
+
+def _snapshot(retriever: RetrieverProcess, bank: str, name: str) -> None:
+    """Take one, waiting as a caller should where two others are being taken already."""
+    request = retriever_pb2.SnapshotBankRequest(name=f"banks/{bank}", snapshot=name)
+    while True:
+        try:
+            retriever.stub.SnapshotBank(request)
+            return
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise
+            time.sleep(0.02)
 
 
 def test_many_at_once_agree_with_a_model(tmp_path: Path, campaign: Campaign) -> None:
@@ -39,10 +55,7 @@ def test_many_at_once_agree_with_a_model(tmp_path: Path, campaign: Campaign) -> 
                 text = model[rng.choice(sorted(model))]
                 assert retriever.search(bank, text, 1)[0][1] == text
             else:
-                request = retriever_pb2.SnapshotBankRequest(
-                    name=f"banks/{bank}", snapshot=f"{bank}-{name}-{number}"
-                )
-                retriever.stub.SnapshotBank(request)
+                _snapshot(retriever, bank, f"{bank}-{name}-{number}")
 
     def case(seed: int) -> None:
         bank = f"docs{seed}"
