@@ -34,7 +34,7 @@ def measure(path: Path) -> dict[str, Any]:
     """All figures of one checkpoint, in float32 on one thread."""
     torch.set_num_threads(1)
     checkpoint = Checkpoint.open(path)
-    model = checkpoint.load_model(dtype=torch.float32)
+    model = checkpoint.load_model(dtype=torch.float32, packed=True)
     rng = Random(0)
     texts = [biography(rng, person) for person in sample_people(rng, NUM_REFERENCES)]
     references = [

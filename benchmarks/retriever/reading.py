@@ -79,7 +79,9 @@ def _read(reader: MemoryReader, bank: LiveBank, keys: list[bytes]) -> int:
 def _writing(path: Path) -> dict[str, float]:
     torch.set_num_threads(1)
     checkpoint = Checkpoint.open(path)
-    writer = MemoryWriter(checkpoint.load_model(dtype=torch.float32), checkpoint.config)
+    writer = MemoryWriter(
+        checkpoint.load_model(dtype=torch.float32, packed=True), checkpoint.config
+    )
     length = checkpoint.config.memory.reference_length
     references = [[7 + n % 50 for n in range(length)] for _ in range(NUM_MEMORIES)]
     return seconds_side_by_side({"writing": lambda: writer.write(references)}, rounds=11)
