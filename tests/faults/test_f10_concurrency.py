@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -79,6 +80,9 @@ def test_many_at_once_agree_with_a_model(tmp_path: Path, campaign: Campaign) -> 
         assert retriever.contents(bank) == expected
         assert retriever.problems(bank) == []
         retriever.stub.DeleteBank(retriever_pb2.DeleteBankRequest(name=f"banks/{bank}"))
+        # They outlive their bank, and those of all seeds together are 80 GB.
+        for snapshot in (retriever.data / "snapshots").glob(f"{bank}-*"):
+            shutil.rmtree(snapshot)
 
     try:
         campaign.run("F10", case, full=50, short=1)
