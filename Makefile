@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-training bench-retriever check train-people clean
+.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-training bench-retriever check clients-test train-people clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,9 @@ bench-retriever: $(STAMP) ## Measure banks, indexes and retrieval (BENCH_ARGS, e
 	$(VENV)/bin/python -m benchmarks.retriever $(BENCH_ARGS)
 
 check: lint typecheck proto-check test ## All that must hold before a change goes in
+
+clients-test: $(STAMP) ## Build the clients in Go, Node.js, C++ and Java, and run them against a real stack
+	MEMORY3_ALL_CLIENTS=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) clients
 
 train-people: $(STAMP) ## Train checkpoints/people again
 	$(VENV)/bin/python -m memory3_trainer people --out checkpoints/people
