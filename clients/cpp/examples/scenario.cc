@@ -107,7 +107,7 @@ int main(int count, char** values) {
     meet_an_error(client, *result.mutable_fields());
     stop_early(client, *result.mutable_fields());
     std::string json;
-    google::protobuf::util::MessageToJsonString(result, &json).IgnoreError();
+    if (!google::protobuf::util::MessageToJsonString(result, &json).ok()) return 1;
     std::cout << json << '\n';
   } catch (const std::exception& error) {
     std::cerr << error.what() << '\n';
