@@ -1,4 +1,4 @@
-"""A TCP proxy for tests: it delays, swallows, cuts, counts, and can speak TLS to its clients."""
+"""A TCP proxy for tests: it delays, drips, swallows, cuts, counts, and speaks TLS if told to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import Any, Self, TypeVar
 
 _T = TypeVar("_T")
 
+# What comes of an answer at a time where it drips.
+_DRIP_BYTES, _DRIP_S = 16, 0.05
+
 
 class TcpProxy:
     """Passes on what clients and a server say to one another, while the block runs.
@@ -21,6 +24,9 @@ class TcpProxy:
         num_connections: How many have connected.
         delay_s: How long each answer is held back.
         swallows: Whether what clients say goes nowhere; they are connected nevertheless.
+        is_mute: Whether what the server says goes nowhere.
+        drips: Whether answers come a few bytes at a time.
+        cut_after: Bytes of answers after which the connection is cut; None for never.
 
     Args:
         target: The port of the server, on this machine.
@@ -35,6 +41,10 @@ class TcpProxy:
         self.num_connections = 0
         self.delay_s = 0.0
         self.swallows = False
+        self.is_mute = False
+        self.drips = False
+        self.cut_after: int | None = None
+        self._listens = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tcp-proxy")
@@ -59,6 +69,7 @@ class TcpProxy:
             )
 
         self._server = self._call(start())
+        self._listens = True
         self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
@@ -68,7 +79,19 @@ class TcpProxy:
             self._server.close()
 
         self._call(close())
+        self._listens = False
         self.cut()
+
+    def heal(self) -> None:
+        """Pass on everything at once again; connections that have lost bytes are cut."""
+        loses = self.swallows or self.is_mute
+        self.delay_s = 0.0
+        self.swallows = self.is_mute = self.drips = False
+        self.cut_after = None
+        if loses:
+            self.cut()
+        if not self._listens:
+            self.listen()
 
     def cut(self) -> None:
         """Close all connections that there are."""
@@ -122,10 +145,14 @@ class TcpProxy:
     async def _pass_on(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool
     ) -> None:
-        while data := await source.read(1 << 16):
-            if is_answer and self.delay_s:
-                await asyncio.sleep(self.delay_s)
-            if not self.swallows:
+        num_passed = 0
+        while data := await source.read(_DRIP_BYTES if is_answer and self.drips else 1 << 16):
+            if is_answer:
+                num_passed += len(data)
+                if self.cut_after is not None and num_passed > self.cut_after:
+                    return
+                await asyncio.sleep(_DRIP_S if self.drips else self.delay_s)
+            if not (self.is_mute if is_answer else self.swallows):
                 sink.write(data)
                 await sink.drain()
 

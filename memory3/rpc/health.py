@@ -12,7 +12,7 @@ import enum
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from memory3.errors import LoadingError
+from memory3.errors import DrainingError, LoadingError
 
 LIVENESS = "liveness"
 READINESS = "readiness"
@@ -27,6 +27,7 @@ class Phase(enum.Enum):
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
+    LEAVING = "leaving"
 
 
 class Lifecycle:
@@ -36,20 +37,27 @@ class Lifecycle:
         self.phase = Phase.LOADING
 
     def check_ready(self) -> None:
-        """Let a call through unless the service is still loading.
+        """Let a call through unless the service is still loading, or about to close.
 
         A draining service goes on answering: callers need time to see that it is leaving, and no
         call may be lost to that.
 
         Raises:
             LoadingError: The service is not ready yet.
+            DrainingError: It takes no more calls.
         """
+        if self.phase is Phase.LEAVING:
+            raise DrainingError("the service is shutting down", remedy="call another replica")
         if self.phase is Phase.LOADING:
             raise LoadingError(
                 "the service is still loading",
                 remedy="wait for its health to be SERVING",
                 retry_after_s=0.5,
             )
+
+    def turn_away(self) -> None:
+        """From now on every new call is told that the service is shutting down."""
+        self.phase = Phase.LEAVING
 
 
 class Health(Lifecycle):

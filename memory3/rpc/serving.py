@@ -1,7 +1,8 @@
 """Running a server as the main thing of a process: start, load, serve, drain on a signal, leave.
 
-SIGTERM or SIGINT → NOT_SERVING → ``drain_seconds`` in which calls are still answered → stop with
-grace → return, for an exit code of 0. A second signal while draining ends calls in flight at once.
+SIGTERM or SIGINT → NOT_SERVING → ``drain_seconds`` in which calls are still answered → a moment in
+which new ones are told to go elsewhere → stop with grace → return, for an exit code of 0. A second
+signal while draining ends calls in flight at once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from memory3.rpc.server import AioRpcServer, RpcServer
 _log = get_logger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+# A call that arrives while gRPC's server closes is cancelled, which no caller expects or tries
+# again. So callers are told first, with UNAVAILABLE, and what they have just sent has arrived.
+_TURNING_AWAY_S = 0.25
 
 
 class _LeaveWhileLoadingError(BaseException):
@@ -103,6 +108,8 @@ def serve_until_signal(
             server.health.set_draining()
             _log.info("draining", seconds=server.options.drain_seconds)
             hurry = signals.wait(server.options.drain_seconds)
+            server.health.turn_away()
+            hurry = hurry or signals.wait(_TURNING_AWAY_S)
         except _LeaveWhileLoadingError:
             _log.info("left while loading")
         finally:
@@ -148,6 +155,8 @@ async def aio_serve_until_signal(
             await server.health.set_draining()
             _log.info("draining", seconds=server.options.drain_seconds)
             await _wait(second, server.options.drain_seconds)
+            server.health.turn_away()
+            await _wait(second, _TURNING_AWAY_S)
         else:
             _log.info("left while loading")
     finally:

@@ -1,4 +1,6 @@
-"""One tally for the whole run, written where `make faults` and `make attacks` want it."""
+"""One tally for the whole run, written where `make faults` and `make attacks` want it; one stack
+behind proxies for those that harm networks.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from memory3.client import Client
+from tests.e2e.chain import people
 from tests.faults.campaign import REPORT, Campaign, Tally
+from tests.faults.proxied import ProxiedServices
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +28,22 @@ def _tally() -> Iterator[Tally]:
 def campaign(_tally: Tally) -> Campaign:
     """Runs a fault from many seeds."""
     return Campaign(_tally)
+
+
+@pytest.fixture(scope="session")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedServices]:
+    """The three services behind proxies, with a bank ``people``; heal them after each fault."""
+    folder = tmp_path_factory.mktemp("proxied")
+    # Nothing is held, so that every chunk needs the retriever.
+    with ProxiedServices(folder, MEMORY3_DECODER_MEMORY_CACHE_BYTES="0") as running:
+        with running.services.client() as client:
+            client.create_bank("people")
+            client.add("people", people(10, 5))
+        yield running
+
+
+@pytest.fixture
+def client(proxied: ProxiedServices) -> Iterator[Client]:
+    """A client of the proxied stack."""
+    with proxied.client() as connected:
+        yield connected
