@@ -16,6 +16,9 @@ from tests.faults.campaign import FULL, Campaign
 from tests.faults.retrievers import RetrieverProcess
 
 _THREADS = 4
+# Every other seed searches exactly. A graph misses a few in 100,000 of these vectors at whatever
+# time it is asked, so there one in a thousand may be missed, of those that are not new.
+_INDEXES = ("exact", "hnsw:delta=64,m=8,ef_construction=64")
 
 
 def _snapshot(retriever: RetrieverProcess, bank: str, name: str) -> None:
@@ -37,7 +40,8 @@ def test_many_at_once_agree_with_a_model(tmp_path: Path, campaign: Campaign) -> 
     retriever.start()
     operations = (10_000 if os.environ.get(FULL) else 240) // _THREADS
 
-    def work(bank: str, rng: Random, name: str, model: dict[str, str]) -> None:
+    def work(bank: str, rng: Random, name: str, model: dict[str, str], may_miss: int) -> None:
+        num_missed = 0
         for number in range(operations):
             step = rng.random()
             if step < 0.4 or not model:
@@ -53,20 +57,25 @@ def test_many_at_once_agree_with_a_model(tmp_path: Path, campaign: Campaign) -> 
                 texts = [model.pop(each) for each in gone]
                 assert gone[0] not in {hit[0] for hit in retriever.search(bank, texts[0])}
             elif step < 0.98:
-                text = model[rng.choice(sorted(model))]
-                assert retriever.search(bank, text, 1)[0][1] == text
+                id = rng.choice(sorted(model))
+                if retriever.search(bank, model[id], 1)[0][1] != model[id]:
+                    num_missed += 1
+                    assert num_missed <= may_miss
+                    assert retriever.retrieve(bank, [id]).keys() == {id}
             else:
                 _snapshot(retriever, bank, f"{bank}-{name}-{number}")
 
     def case(seed: int) -> None:
         bank = f"docs{seed}"
-        retriever.create(bank, "hnsw:delta=64,m=8,ef_construction=64")
+        index = _INDEXES[seed % len(_INDEXES)]
+        retriever.create(bank, index)
+        may_miss = 0 if index == "exact" else max(1, operations // 1000)
         models: list[dict[str, str]] = [{} for _ in range(_THREADS)]
         failures: list[BaseException] = []
 
         def run(place: int) -> None:
             try:
-                work(bank, Random(f"{seed} {place}"), f"thread{place}", models[place])
+                work(bank, Random(f"{seed} {place}"), f"thread{place}", models[place], may_miss)
             except BaseException as error:
                 failures.append(error)
 
@@ -85,6 +94,6 @@ def test_many_at_once_agree_with_a_model(tmp_path: Path, campaign: Campaign) -> 
             shutil.rmtree(snapshot)
 
     try:
-        campaign.run("F10", case, full=50, short=1)
+        campaign.run("F10", case, full=50, short=2)
     finally:
         retriever.close()
