@@ -1,4 +1,4 @@
-"""Decoding steps as CUDA graphs: one launch in place of a thousand.
+"""Decoding steps as CUDA graphs: one launch in place of hundreds.
 
 A step of one sequence runs kernels of a few microseconds each, less than Python needs to launch
 them. Graphs are captured at the start for every size of a step, the largest first, and share one

@@ -48,7 +48,9 @@ class StaticStep:
     ) -> None:
         self._model, self._cache = model, cache
         self.row_sizes = sizes_up_to(cache.num_slots)
-        self.column_sizes = sizes_up_to(cache.context_length + 1, least_columns)
+        # One more for the separator, which the largest size makes room for.
+        self.column_sizes = sizes_up_to(cache.context_length, least_columns)
+        self.column_sizes[-1] += 1
         is_cuda = model.device.type == "cuda"
         shape = (4, cache.num_slots)
         self._host = torch.zeros(shape, dtype=torch.int64, pin_memory=is_cuda)
