@@ -1,7 +1,7 @@
 """Measure decoding on a GPU: `python -m benchmarks.decoder.gpu`; writes build/bench/gpu.json.
 
 A preset with random weights; 128 tokens in and 128 out, greedy, with and without five memories for
-each of two chunks of the prompt and for the second half of the answer. The steps take turns. On a
+each of two chunks of the prompt and for the second half of the answer, with one step after the other. On a
 processor a small preset runs through the same script, as its test does.
 """
 
@@ -103,9 +103,11 @@ class Bench:
                         row["share_of_bandwidth"] = moved / row["step_seconds"] / bandwidth
                     figures["decoding"].append(row)
             if size == plan.batches[0]:
-                figures["where_a_step_goes"] = {
-                    name: self._profile(step, size) for name, step in steps.items()
-                }
+                figures["where_a_step_goes"] = {}
+                for name, step in steps.items():
+                    # The slots are as they were before an answer.
+                    self._answer(cache, step, plan, memories, 1)
+                    figures["where_a_step_goes"][name] = self._profile(step, size)
         return figures
 
     def _steps(self, cache: SlotCache) -> dict[str, DecodeStep]:

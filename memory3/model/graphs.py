@@ -31,7 +31,7 @@ class GraphedStep(StaticStep):
         self._graphs: dict[tuple[int, int, bool], torch.cuda.CUDAGraph] = {}
         with torch.cuda.device(self._device):
             self._pool = torch.cuda.graph_pool_handle()
-            self._stream = torch.cuda.Stream()
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def prepare(self) -> None:
         """Capture all sizes; steps that report are captured when they are first asked for."""
