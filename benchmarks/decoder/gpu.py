@@ -1,8 +1,8 @@
 """Measure decoding on a GPU: `python -m benchmarks.decoder.gpu`; writes build/bench/gpu.json.
 
 A preset with random weights; 128 tokens in and 128 out, greedy, with and without five memories for
-each of two chunks of the prompt and for the second half of the answer, with one step after the other. On a
-processor a small preset runs through the same script, as its test does.
+each of two chunks of the prompt and for the second half of the answer; one step after the other. On
+a processor a small preset runs through the same script, as its test does.
 """
 
 from __future__ import annotations
