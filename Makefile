@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-training bench-retriever check clients-test train-people clean
+.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-gpu bench-training bench-retriever check clients-test train-people clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ proto-check: $(STAMP) ## Lint proto/ and check that memory3/v1 is what it genera
 bench: $(STAMP) ## Measure memories, and decoding with and without them and against others
 	$(VENV)/bin/python -m benchmarks
 	$(VENV)/bin/python -m benchmarks.decoder $(BENCH_ARGS)
+
+bench-gpu: $(STAMP) ## Measure decoding on a GPU (BENCH_ARGS, e.g. --batches 1 8)
+	$(VENV)/bin/python -m benchmarks.decoder.gpu $(BENCH_ARGS)
 
 bench-training: $(STAMP) ## Measure the speed of training against a plain Llama
 	$(VENV)/bin/python -m benchmarks.training

@@ -26,7 +26,8 @@ class SlotCache:
     """Keys and values of S sequences.
 
     Attributes:
-        lengths: Context tokens stored in each slot, separator included, int64 [S].
+        lengths: Context tokens stored in each slot, separator included, int64 [S]; on the host, so
+            that nothing waits for the device to know them.
         context_length: Context columns, one more than the tokens a slot can hold.
         num_references: Memories that fit into a slot.
     """
@@ -53,10 +54,11 @@ class SlotCache:
         self.num_sinks = len(config.prefix_ids)
         self.num_memory_columns = self.num_references * self.tokens_kept
         self.memory_columns = slice(self.num_sinks, self.num_sinks + self.num_memory_columns)
-        self.lengths = torch.zeros(num_slots, dtype=torch.int64, device=device)
+        self.lengths = torch.zeros(num_slots, dtype=torch.int64)
         self.memory_mask = torch.zeros(
             num_slots, self.num_memory_columns, dtype=torch.bool, device=device
         )
+        self._head_dim = config.head_dim
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
         for index in range(config.num_layers):
@@ -147,9 +149,25 @@ class SlotCache:
         Raises:
             InvalidArgumentError: A slot is full; none has changed.
         """
-        columns = self.lengths[slots]
+        columns = self.count(slots.cpu())
         self._longest = int(columns.max()) + 1
-        if self._longest > self.context_length + 1:
+        self._columns = columns.to(slots.device)
+        return self._columns
+
+    def count(self, slots: Tensor) -> Tensor:
+        """Count one more column in B slots, on the host alone.
+
+        Args:
+            slots: int64 [B] on the host.
+
+        Returns:
+            The column of each, counted from its separator, int64 [B] on the host.
+
+        Raises:
+            InvalidArgumentError: A slot is full; none has changed.
+        """
+        columns = self.lengths[slots]
+        if int(columns.max()) > self.context_length:
             raise InvalidArgumentError(
                 f"a slot already holds {self.context_length} tokens",
                 field="slots",
@@ -157,6 +175,39 @@ class SlotCache:
             )
         self.lengths[slots] = columns + 1
         return columns
+
+    def put(
+        self,
+        layer: int,
+        num_columns: int,
+        places: Tensor,
+        active: Tensor,
+        keys_BKD: Tensor,
+        values_BKD: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Write a context column of the first B slots, where they are active, in static shapes.
+
+        Args:
+            layer: The layer.
+            num_columns: Context columns to give back.
+            places: The column of each, below their number, int64 [B] on the device.
+            active: Whether a slot takes part, bool [B]; the others keep what they hold.
+            keys_BKD: Keys to write.
+            values_BKD: Values to write.
+
+        Returns:
+            Keys and values of these slots in place, [B, K, C, D].
+        """
+        start, rows = self.context_start(layer), len(places)
+        stop = start + num_columns
+        index = places[:, None, None, None].expand(-1, keys_BKD.shape[1], 1, self._head_dim)
+        for stored, new in ((self._keys[layer], keys_BKD), (self._values[layer], values_BKD)):
+            context = stored[:rows, :, start:stop]
+            old = context.gather(2, index)
+            context.scatter_(
+                2, index, torch.where(active[:, None, None, None], new[:, :, None], old)
+            )
+        return self._keys[layer][:rows, :, :stop], self._values[layer][:rows, :, :stop]
 
     def append(
         self, layer: int, slots: Tensor, keys_BKD: Tensor, values_BKD: Tensor
@@ -167,7 +218,7 @@ class SlotCache:
             Keys and values of these slots up to the longest, [B, K, C, D].
         """
         start = self.context_start(layer)
-        columns = start + self.lengths[slots] - 1
+        columns = start + self._columns
         self._keys[layer][slots, :, columns] = keys_BKD
         self._values[layer][slots, :, columns] = values_BKD
         stop = start + self._longest
@@ -176,7 +227,7 @@ class SlotCache:
 
     def masks(self, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Masks of one step, once it has grown: bool [B, 1, 1, C], plain and of memory layers."""
-        lengths = self.lengths[slots]
+        lengths = self._columns + 1
         first, last = int(slots[0]), int(slots[-1])
         # Slots that follow one another are a view of the cache, others a copy in every layer.
         follow = slots.tolist() == list(range(first, last + 1))

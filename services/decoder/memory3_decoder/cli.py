@@ -31,6 +31,7 @@ def serve(
     context_length: Annotated[int | None, typer.Option(help=_help("context_length"))] = None,
     device: Annotated[str | None, typer.Option(help=_help("device"))] = None,
     dtype: Annotated[str | None, typer.Option(help=_help("dtype"))] = None,
+    decode_step: Annotated[str | None, typer.Option(help=_help("decode_step"))] = None,
     num_threads: Annotated[int | None, typer.Option(help=_help("num_threads"))] = None,
     retrieval_timeout_s: Annotated[
         float | None, typer.Option(help=_help("retrieval_timeout_s"))

@@ -110,6 +110,7 @@ class Decoder:
                 num_slots=settings.num_slots,
                 context_length=context_length,
                 num_tokens=num_tokens,
+                decode_step=settings.decode_step,
             )
             source = MemorySource(
                 _client(settings, checkpoint),

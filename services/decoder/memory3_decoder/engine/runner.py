@@ -18,6 +18,7 @@ from torch import Tensor
 
 from memory3.memory.tensors import MemoryTensors
 from memory3.model.cache import SlotCache
+from memory3.model.step import StepKind, make_step
 from memory3.model.transformer import StepOutput, Transformer
 from memory3_decoder.engine.pieces import Piece
 from memory3_decoder.sampling import Sampled, SamplingState, sample
@@ -110,6 +111,7 @@ class ModelRunner:
         num_slots: int,
         context_length: int,
         num_tokens: int,
+        decode_step: StepKind = "auto",
     ) -> None:
         """Load the model, make the cache and run both once, so that the first caller waits for
         nothing.
@@ -119,6 +121,10 @@ class ModelRunner:
             num_slots: Sequences decoded at the same time.
             context_length: Most tokens of prompt and output together.
             num_tokens: Tokens of the tokenizer; logits past them are padding and never chosen.
+            decode_step: How the operations of a step are launched.
+
+        Raises:
+            SettingsError: The step does not fit the device.
         """
 
         def load() -> None:
@@ -126,12 +132,14 @@ class ModelRunner:
             self._cache = SlotCache(self._model, num_slots=num_slots, context_length=context_length)
             # Scoring has a slot of its own, so that it never waits for one.
             self._scratch = SlotCache(self._model, num_slots=1, context_length=context_length)
+            self._decode = make_step(decode_step, self._model, self._cache)
             self._num_tokens = num_tokens
             empty = self._tokens(())
             self._model.prefill(self._scratch, 0, empty, all_logits=True, report=True)
             zero = torch.zeros(1, dtype=torch.int64, device=self._model.device)
             self._model.decode(self._scratch, zero, zero, report=True)
             self._scratch.release(0)
+            self._decode.prepare()
 
         await self.run(load)
 
@@ -179,10 +187,9 @@ class ModelRunner:
         for row in rows:
             if row.attach is not None:
                 self._cache.attach(row.slot, row.attach)
-        output = self._model.decode(
-            self._cache,
-            self._tokens([row.slot for row in rows]),
-            self._tokens([row.token for row in rows]),
+        output = self._decode(
+            [row.slot for row in rows],
+            [row.token for row in rows],
             report=any(row.report for row in rows),
         )
         sampled = sample(output.logits[:, : self._num_tokens], [row.state for row in rows])
