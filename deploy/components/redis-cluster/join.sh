@@ -26,7 +26,7 @@ while true; do
   # A node whose volume is gone has a new identity under its old name: the old one only holds its slots.
   echo "$nodes" | awk '
     { split($2, place, ","); name = place[2] }
-    $3 ~ /(^|,)fail(,|$)/ { dead[$1] = name; next }
+    $3 ~ /(^|,)(fail|noaddr)(,|$)/ { dead[$1] = name; next }
     { alive[name] = 1 }
     END { for (id in dead) if (dead[id] != "" && dead[id] in alive) print id }' |
     while read -r id; do cli cluster forget "$id" >/dev/null; done

@@ -21,7 +21,7 @@ LEAVES = [
     *(("bank", name) for name in ("create", "list", "info", "delete", "verify")),
     *(("bank", name) for name in ("snapshot", "restore")),
     *(("ref", name) for name in ("list", "get", "add", "delete")),
-    *(("checkpoint", name) for name in ("info", "verify", "convert", "heads")),
+    *(("checkpoint", name) for name in ("info", "verify", "fetch", "convert", "heads")),
     *((name,) for name in sorted(OWN - {"bank", "ref", "checkpoint"})),
 ]
 
