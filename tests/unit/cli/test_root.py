@@ -13,8 +13,8 @@ from memory3 import plugins
 from tests.unit.cli.conftest import Run
 
 OWN = {
-    "add", "ask", "bank", "checkpoint", "demo", "generate", "ref", "search", "status", "up",
-    "version",
+    "add", "ask", "bank", "checkpoint", "demo", "generate", "health", "ref", "search", "status",
+    "up", "version",
 }  # fmt: skip
 
 LEAVES = [
