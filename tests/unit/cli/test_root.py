@@ -13,15 +13,15 @@ from memory3 import plugins
 from tests.unit.cli.conftest import Run
 
 OWN = {
-    "add", "ask", "bank", "checkpoint", "demo", "generate", "ref", "search", "status", "up",
-    "version",
+    "add", "ask", "bank", "checkpoint", "demo", "generate", "health", "ref", "search", "status",
+    "up", "version",
 }  # fmt: skip
 
 LEAVES = [
     *(("bank", name) for name in ("create", "list", "info", "delete", "verify")),
     *(("bank", name) for name in ("snapshot", "restore")),
     *(("ref", name) for name in ("list", "get", "add", "delete")),
-    *(("checkpoint", name) for name in ("info", "verify", "convert", "heads")),
+    *(("checkpoint", name) for name in ("info", "verify", "fetch", "convert", "heads")),
     *((name,) for name in sorted(OWN - {"bank", "ref", "checkpoint"})),
 ]
 

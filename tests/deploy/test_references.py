@@ -1,0 +1,174 @@
+"""What manifests say of each other holds, and what they tell the services is what these take."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from memory3_decoder.settings import DecoderSettings
+from memory3_encoder.settings import EncoderSettings
+from memory3_retriever.settings import RetrieverSettings
+
+from memory3.rpc.health import LIVENESS, READINESS
+from memory3.settings import ServiceSettings
+from tests.deploy.conftest import NAMES, ROOT, Manifests, labels, pod
+
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "decoder": DecoderSettings,
+    "encoder": EncoderSettings,
+    "retriever": RetrieverSettings,
+    "retriever-reader": RetrieverSettings,
+}
+
+
+def _given(manifests: Manifests, workload: dict[str, Any]) -> dict[str, str]:
+    """The variables of a service's container, as the kubelet would set them."""
+    container = pod(workload)["containers"][0]
+    variables: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        if "configMapRef" in source:
+            variables |= manifests.get("ConfigMap", source["configMapRef"]["name"])["data"]
+    return variables | {each["name"]: each["value"] for each in container.get("env", [])}
+
+
+def _services(manifests: Manifests) -> list[dict[str, Any]]:
+    return [each for each in manifests.workloads if each["metadata"]["name"] in SETTINGS]
+
+
+def _load(
+    manifests: Manifests, workload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> ServiceSettings:
+    settings = SETTINGS[workload["metadata"]["name"]]
+    for name, value in _given(manifests, workload).items():
+        monkeypatch.setenv(name, value)
+    return settings.load()
+
+
+def test_every_rendering_is_there(rendered: dict[str, Manifests]) -> None:
+    """Overlays and components all render, so no test passes for emptiness."""
+    assert sorted(rendered) == NAMES
+    assert {w["metadata"]["name"] for w in rendered["production"].workloads} == {*SETTINGS, "redis"}
+
+
+def test_settings_are_the_services_own(
+    manifests: Manifests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every variable is a setting, and every value one that the service starts with."""
+    for workload in _services(manifests):
+        settings = SETTINGS[workload["metadata"]["name"]]
+        known = {settings.variable(field) for field in settings.model_fields}
+        assert set(_given(manifests, workload)) - known == set()
+        loaded = _load(manifests, workload, monkeypatch)
+        assert (loaded.host, loaded.allow_public) == ("0.0.0.0", True)
+        assert loaded.max_connection_age_s > 0
+
+
+def test_ports_are_those_the_service_listens_on(
+    manifests: Manifests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Container ports are the settings', and Services lead to ports that are there by name."""
+    for workload in _services(manifests):
+        loaded = _load(manifests, workload, monkeypatch)
+        ports = {p["name"]: p["containerPort"] for p in pod(workload)["containers"][0]["ports"]}
+        assert ports == {"grpc": loaded.port, "metrics": loaded.metrics_port}
+    for service in manifests.of("Service"):
+        assert service["spec"]["clusterIP"] == "None"
+        behind = [w for w in manifests.workloads if service["spec"]["selector"] == _name(w)]
+        assert len(behind) == 1, service["metadata"]["name"]
+        names = {p["name"] for c in pod(behind[0])["containers"] for p in c.get("ports", [])}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
+
+
+def _name(workload: dict[str, Any]) -> dict[str, str]:
+    return {"app.kubernetes.io/name": labels(workload)["app.kubernetes.io/name"]}
+
+
+def test_probes_ask_what_the_services_answer(manifests: Manifests) -> None:
+    """Three probes by gRPC on the service's port; only liveness may have a container ended."""
+    for workload in _services(manifests):
+        container = pod(workload)["containers"][0]
+        port = container["ports"][0]["containerPort"]
+        asked = {kind: container[kind]["grpc"] for kind in container if kind.endswith("Probe")}
+        assert asked == {
+            "startupProbe": {"port": port, "service": READINESS},
+            "readinessProbe": {"port": port, "service": READINESS},
+            "livenessProbe": {"port": port, "service": LIVENESS},
+        }
+
+
+def test_pods_are_given_time_to_leave(
+    manifests: Manifests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet kills later than the service needs for pause, draining and grace together."""
+    for workload in _services(manifests):
+        loaded = _load(manifests, workload, monkeypatch)
+        pause = pod(workload)["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        needed = pause + loaded.drain_seconds + loaded.grace_seconds
+        assert pod(workload)["terminationGracePeriodSeconds"] > needed
+
+
+def test_addresses_are_names_of_services(manifests: Manifests) -> None:
+    """Whom a service calls is a headless Service of the same rendering, found again by DNS."""
+    ports = {
+        f"dns:///{service['metadata']['name']}:{port['port']}"
+        for service in manifests.of("Service")
+        for port in service["spec"]["ports"]
+        if port["name"] == "grpc"
+    }
+    called = [
+        value
+        for workload in _services(manifests)
+        for name, value in _given(manifests, workload).items()
+        if name in ("MEMORY3_DECODER_RETRIEVER", "MEMORY3_RETRIEVER_ENCODER")
+    ]
+    assert len(called) >= 2
+    assert set(called) <= ports
+
+
+def test_what_pods_name_is_there(manifests: Manifests) -> None:
+    """Accounts, ConfigMaps with their keys, and volumes that containers mount."""
+    for workload in manifests.workloads:
+        spec = pod(workload)
+        manifests.get("ServiceAccount", spec["serviceAccountName"])
+        claims = {
+            claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])
+        }
+        volumes = {volume["name"] for volume in spec["volumes"]} | claims
+        for volume in spec["volumes"]:
+            if "configMap" in volume:
+                manifests.get("ConfigMap", volume["configMap"]["name"])
+        for container in spec["containers"] + spec.get("initContainers", []):
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+            for variable in container.get("env", []):
+                reference = variable.get("valueFrom", {}).get("configMapKeyRef")
+                if reference:
+                    assert reference["key"] in manifests.get("ConfigMap", reference["name"])["data"]
+
+
+def test_selectors_find_their_pods(manifests: Manifests) -> None:
+    """Workloads, budgets, spreading and scaling point at pods that are there."""
+    everybody = [labels(workload) for workload in manifests.workloads]
+    for workload in manifests.workloads:
+        assert workload["spec"]["selector"]["matchLabels"] == _name(workload)
+        for spread in pod(workload).get("topologySpreadConstraints", []):
+            assert spread["labelSelector"]["matchLabels"] == _name(workload)
+    for budget in manifests.of("PodDisruptionBudget"):
+        wanted = budget["spec"]["selector"]["matchLabels"].items()
+        assert any(wanted <= each.items() for each in everybody)
+    for scaler in manifests.of("HorizontalPodAutoscaler"):
+        target = scaler["spec"]["scaleTargetRef"]
+        assert "replicas" not in manifests.get(target["kind"], target["name"])["spec"]
+
+
+def test_the_checkpoint_is_fetched_by_digest(manifests: Manifests) -> None:
+    """Each service waits for the command that verifies it, and reads where that puts it."""
+    digest = json.loads((ROOT / "checkpoints/small/manifest.json").read_text())["digest"]
+    for workload in _services(manifests):
+        (fetch,) = pod(workload)["initContainers"]
+        assert fetch["args"] == [
+            "memory3", "checkpoint", "fetch", "$(CHECKPOINT_URL)",
+            "--digest", "$(CHECKPOINT_DIGEST)", "--to", "/checkpoint/current",
+        ]  # fmt: skip
+        source = fetch["env"][1]["valueFrom"]["configMapKeyRef"]
+        assert manifests.get("ConfigMap", source["name"])["data"][source["key"]] == digest
