@@ -28,7 +28,7 @@ async def texts_of(client: AsyncClient, given: Texts, param: str) -> list[str]:
     if not given:
         raise InvalidArgumentError(f"{param} is empty", field=param, remedy="give a text")
     if isinstance(given[0], str):
-        return given  # type: ignore[return-value]
+        return given
     tokens = cast(list[list[int]], [given] if isinstance(given[0], int) else given)
     try:
         return list(await asyncio.gather(*(client.detokenize(each) for each in tokens)))
