@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from memory3.client import Document
 from memory3.launcher import LocalServices
 from tests.conftest import ROOT
 from tests.e2e.chain import launch_options
 from tests.e2e.page import browser, needs_chromium
+from tests.node import node_package
 
 pytestmark = [pytest.mark.e2e, needs_chromium]
 
 # Where to keep pictures for the documentation; they are taken in any case.
 PICTURES = os.environ.get("MEMORY3_PICTURES")
-HOSTILE = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script> Mallory was here."
+HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script> Mallory was here.'
 TEXTS = {
     "elsa.txt": "Elsa Durand was born in Lisbon. She plays the cello. She keeps a poodle as a pet.",
     "jonas.txt": "Jonas Okafor was born in Oslo. He plays the flute. He works as a baker.",
@@ -31,15 +34,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
     """All services with the released checkpoint and a bank, the gateway before them."""
     folder = tmp_path_factory.mktemp("page")
     options = launch_options(ROOT / "checkpoints" / "small", folder)
-    from dataclasses import replace
-
     with LocalServices(replace(options, gateway=True)) as running:
         with running.client() as client:
             client.create_bank("people")
-            from memory3.client import Document
-
             client.add("people", [Document(text, source=name) for name, text in TEXTS.items()])
-            client.add("people", Document(HOSTILE, source="<b>mallory</b>"))
+            client.create_bank("reports")
+            client.add("reports", Document(HOSTILE, source="<b>mallory</b>"))
         yield running
 
 
@@ -109,6 +109,7 @@ def test_ask_see_correct_and_ask_again(page: Any) -> None:
 
 def test_hostile_text_stays_text(page: Any) -> None:
     """Markup in a reference or its source is shown as it was written, and never obeyed."""
+    page.select_option("#bank", "reports")
     page.fill("#query", "Mallory was here")
     page.press("#query", "Enter")
     row = page.locator("#references li", has_text="Mallory")
@@ -141,6 +142,21 @@ def test_every_field_has_a_name(page: Any) -> None:
           .map((each) => each.outerHTML)"""
     )
     assert unnamed == []
+
+
+def test_axe_finds_nothing(page: Any, tmp_path: Path) -> None:
+    """The checker axe-core has nothing to say of the page, light and dark, with an answer open."""
+    axe = node_package(tmp_path, "axe-core@4") / "axe.min.js"
+    ask(page, "Where was Jonas Okafor born?")
+    page.locator(".answer:not(.old) .part").first.click()
+    page.locator("#adding summary").click()
+    # Evaluated by the debugger: the page's own policy lets no such script in.
+    page.evaluate(axe.read_text())
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = page.evaluate("axe.run()")["violations"]
+        told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
+        assert (scheme, told) == (scheme, [])
 
 
 def test_a_token_stays_in_the_tab(page: Any) -> None:

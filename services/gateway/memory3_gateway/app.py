@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +24,6 @@ from memory3_gateway.errors import (
     headers_of,
     status_of,
 )
-from memory3_gateway.gateway import Gateway
 from memory3_gateway.metrics import GatewayMetrics
 from memory3_gateway.middleware import GatewayMiddleware
 from memory3_gateway.openai import chat, completions, embeddings, models
@@ -38,32 +35,19 @@ PAGE: Final = Path(__file__).parent / "page"
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
-def build_app(
-    settings: GatewaySettings, metrics: GatewayMetrics, opened: Callable[[Gateway], None]
-) -> FastAPI:
-    """The application; its connections are opened when it starts, on its event loop.
+def build_app(settings: GatewaySettings, metrics: GatewayMetrics) -> FastAPI:
+    """The application; ``app.state.gateway`` must be set before it answers.
 
     Args:
         settings: What it was told.
         metrics: What it counts with.
-        opened: Given the gateway once it is there.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        gateway = Gateway.open(settings, metrics)
-        app.state.gateway = gateway
-        opened(gateway)
-        yield
-        await gateway.close()
-
     # The framework's own pages of documentation load scripts from elsewhere.
     app = FastAPI(
         title="memory3",
         summary="OpenAI's interface for a model that reads explicit memories.",
         docs_url=None,
         redoc_url=None,
-        lifespan=lifespan,
     )
     for part in (models, completions, chat, embeddings, banks, references, status, probes):
         app.include_router(part.router)

@@ -55,15 +55,16 @@ class GatewayService:
     def __init__(self, settings: GatewaySettings, registry: CollectorRegistry = REGISTRY) -> None:
         self.settings = settings
         self.options = ServerOptions.from_settings("memory3.gateway", settings, registry=registry)
-        self._gateway: Gateway | None = None
+        self._metrics = GatewayMetrics(registry)
+        self._app = build_app(settings, self._metrics)
         self._socket = _bind(settings.host, settings.port)
         self._first, self._second = asyncio.Event(), asyncio.Event()
         self._server = _Server(
             uvicorn.Config(
-                build_app(settings, GatewayMetrics(registry), self._opened),
+                self._app,
                 log_config=None,
                 access_log=False,
-                lifespan="on",
+                lifespan="off",
                 http="h11",
                 server_header=False,
                 proxy_headers=False,
@@ -87,17 +88,22 @@ class GatewayService:
 
     async def serve(self) -> None:
         """Serve until ``leave``."""
-        with contextlib.ExitStack() as cleanup:
+        async with contextlib.AsyncExitStack() as cleanup:
             options = self.options
+            # Made here, for its connections belong to this event loop.
+            gateway = Gateway.open(self.settings, self._metrics)
+            cleanup.push_async_callback(gateway.close)
+            self._app.state.gateway = gateway
             if options.metrics_port:
                 cleanup.callback(
                     serve_metrics(options.metrics_host, options.metrics_port, options.registry)
                 )
             serving = asyncio.ensure_future(self._server.serve(sockets=[self._socket]))
-            leaving = asyncio.ensure_future(self._leave_when_told())
+            leaving = asyncio.ensure_future(self._leave_when_told(gateway))
             port = self.port
             while not (self._server.started or serving.done()):
                 await asyncio.sleep(0.01)
+            gateway.lifecycle.phase = Phase.READY
             if options.port_file is not None:
                 write_port_file(options.port_file, port)
             _log.info("listening", address=f"{self.settings.host}:{port}")
@@ -111,14 +117,9 @@ class GatewayService:
             loop.add_signal_handler(number, self.leave)
         await self.serve()
 
-    def _opened(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        gateway.lifecycle.phase = Phase.READY
-
-    async def _leave_when_told(self) -> None:
+    async def _leave_when_told(self, gateway: Gateway) -> None:
         await self._first.wait()
-        if self._gateway is not None:
-            self._gateway.lifecycle.phase = Phase.DRAINING
+        gateway.lifecycle.phase = Phase.DRAINING
         _log.info("draining", seconds=self.settings.drain_seconds)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._second.wait(), self.settings.drain_seconds)

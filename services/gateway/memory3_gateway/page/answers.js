@@ -37,8 +37,8 @@ export class Answer {
 
   end(memories, reason) {
     this.memories = memories;
-    const count = memories.memories_attached;
-    const read = count ? `${count} memories read` : "no memories read";
+    const ids = new Set(memories.chunks.flatMap((chunk) => chunk.references.map(({ id }) => id)));
+    const read = ids.size ? `${ids.size} memories read` : "no memories read";
     const why = reason === "length" ? "; cut off at the limit of tokens" : "";
     const degraded = memories.degraded ? `; without some memories: ${memories.degraded_reason}` : "";
     this.note.textContent = `${read}, first word after ${Math.round(memories.time_to_first_token * 1000)} ms${why}${degraded}`;
