@@ -15,6 +15,14 @@ needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here; install it with: apt-get install chromium"
 )
 
+# What the bank "people" holds, by source.
+PEOPLE = {
+    "elsa.txt": "Elsa Durand was born in Lisbon. She plays the cello. She keeps a poodle as a pet.",
+    "jonas.txt": "Jonas Okafor was born in Oslo. He plays the flute. He works as a baker.",
+}
+# And what the bank "reports" holds.
+HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script> Mallory was here.'
+
 _FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",

@@ -5,53 +5,30 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memory3.client import Document
 from memory3.launcher import LocalServices
-from tests.conftest import ROOT
-from tests.e2e.chain import launch_options
-from tests.e2e.page import browser, needs_chromium
+from tests.e2e.page import HOSTILE, PEOPLE, browser, needs_chromium
 from tests.node import node_package
 
 pytestmark = [pytest.mark.e2e, needs_chromium]
 
 # Where to keep pictures for the documentation; they are taken in any case.
 PICTURES = os.environ.get("MEMORY3_PICTURES")
-HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script> Mallory was here.'
-TEXTS = {
-    "elsa.txt": "Elsa Durand was born in Lisbon. She plays the cello. She keeps a poodle as a pet.",
-    "jonas.txt": "Jonas Okafor was born in Oslo. He plays the flute. He works as a baker.",
-}
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
-    """All services with the released checkpoint and a bank, the gateway before them."""
-    folder = tmp_path_factory.mktemp("page")
-    options = launch_options(ROOT / "checkpoints" / "small", folder)
-    with LocalServices(replace(options, gateway=True)) as running:
-        with running.client() as client:
-            client.create_bank("people")
-            client.add("people", [Document(text, source=name) for name, text in TEXTS.items()])
-            client.create_bank("reports")
-            client.add("reports", Document(HOSTILE, source="<b>mallory</b>"))
-        yield running
 
 
 @pytest.fixture
-def page(stack: LocalServices, tmp_path: Path) -> Iterator[Any]:
+def page(gateway_services: LocalServices, tmp_path: Path) -> Iterator[Any]:
     """The page, opened; nothing may have been refused by its policy, nor failed in a script."""
     with browser(tmp_path / "profile", viewport={"width": 1180, "height": 860}) as context:
         opened = context.new_page()
         faults: list[str] = []
         opened.on("pageerror", lambda error: faults.append(str(error)))
         opened.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        opened.goto(str(stack.gateway_url), wait_until="domcontentloaded")
+        opened.goto(str(gateway_services.gateway_url), wait_until="domcontentloaded")
         opened.locator("#references li .row").first.wait_for()
         yield opened
         assert faults == []
@@ -85,7 +62,7 @@ def test_ask_see_correct_and_ask_again(page: Any) -> None:
 
     row = page.locator("#references li", has_text="Elsa Durand")
     row.get_by_role("button", name="Correct").click()
-    page.fill("#dialog-text", TEXTS["elsa.txt"].replace("cello", "trumpet"))
+    page.fill("#dialog-text", PEOPLE["elsa.txt"].replace("cello", "trumpet"))
     page.get_by_role("button", name="Save").click()
     page.locator("#done", has_text="Corrected").wait_for()
     assert "trumpet" in ask(page, question)
@@ -101,7 +78,7 @@ def test_ask_see_correct_and_ask_again(page: Any) -> None:
     assert "trumpet" not in ask(page, question)
     # As it was, for the tests after this one.
     page.locator("#adding summary").click()
-    page.fill("#add-text", TEXTS["elsa.txt"])
+    page.fill("#add-text", PEOPLE["elsa.txt"])
     page.fill("#add-source", "elsa.txt")
     page.get_by_role("button", name="Add", exact=True).click()
     page.locator("#done", has_text="Added as 1").wait_for()

@@ -99,7 +99,6 @@ def up(
         bool,
         typer.Option(
             "--gateway",
-            envvar="MEMORY3_GATEWAY",
             help="Also serve OpenAI's interface and a page for people.",
         ),
     ] = False,
