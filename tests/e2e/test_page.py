@@ -58,7 +58,6 @@ def test_ask_see_correct_and_ask_again(page: Any) -> None:
     assert part.get_attribute("aria-pressed") == "true"
     assert "Elsa Durand was born" in page.locator("#read-list li").first.inner_text()
     assert re.search(r"[1-9][\d.]* % · score \d", page.locator("#read-list li").first.inner_text())
-    picture(page, "page-answer")
 
     row = page.locator("#references li", has_text="Elsa Durand")
     row.get_by_role("button", name="Correct").click()

@@ -165,3 +165,13 @@ def test_nobody_is_left_behind(make_gateway: MakeGateway) -> None:
     gateway = make_gateway()
     gateway.stop()
     assert eventually(lambda: threading.active_count() <= before)
+
+
+def test_small_answers_are_not_held_back(gateway: RunningGateway) -> None:
+    """Connections are such that asyncio switches Nagle's algorithm off for them."""
+    with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert connection.recv(16).startswith(b"HTTP/1.1 200")
+        (served,) = gateway.service._server.server_state.connections
+        accepted = served.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
