@@ -119,6 +119,7 @@ class Client:
     add_references = _batched(reference_calls.add_references)
     get_reference = _unary(reference_calls.get_reference)
     list_references = _paged(reference_calls.list_references)
+    reference_page = _unary(reference_calls.reference_page)
     list_sources = _paged(reference_calls.list_sources)
     delete_references = _unary(reference_calls.delete_references)
     search = _unary(reference_calls.search)

@@ -19,6 +19,7 @@ _EXTRAS_BY_PACKAGE = {
     "memory3_encoder": "encoder",
     "memory3_retriever": "retriever",
     "memory3_decoder": "decoder",
+    "memory3_gateway": "gateway",
     "memory3_trainer": "trainer",
     "memory3.memory": "encoder",
     "memory3.codecs": "encoder",

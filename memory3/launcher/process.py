@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -170,3 +171,23 @@ class ServiceProcess:
         self.send_signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
+
+
+class GatewayProcess(ServiceProcess):
+    """The gateway, which speaks HTTP and not gRPC."""
+
+    def is_ready(self, timeout_s: float = 1.0) -> bool:
+        """Whether the gateway says that requests may be sent to it.
+
+        Raises:
+            ServiceStoppedError: The process has ended.
+        """
+        self.check_running()
+        connection = http.client.HTTPConnection(self.address, timeout=timeout_s)
+        try:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()

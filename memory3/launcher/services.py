@@ -1,4 +1,4 @@
-"""The three services together: started at once, waited for, watched, stopped in order.
+"""The services together: started at once, waited for, watched, stopped in order.
 
 Nothing is restarted in silence: a service that dies is told, with the end of its log.
 """
@@ -11,19 +11,23 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from memory3.client import AsyncClient, Client
 from memory3.errors import InvalidArgumentError, PortInUseError
 from memory3.launcher.errors import ServiceStartError
 from memory3.launcher.ports import free_ports, is_free
-from memory3.launcher.process import ServiceProcess
+from memory3.launcher.process import GatewayProcess, ServiceProcess
 from memory3.sdk.call import ServiceName
 
 # In the order of starting; stopping goes the other way, so that no service loses one it needs.
 ORDER: Final[tuple[ServiceName, ...]] = ("encoder", "retriever", "decoder")
 
-DEFAULT_PORTS: Final[dict[ServiceName, int]] = {
+ProcessName = ServiceName | Literal["gateway"]
+"""One of the three services, or the gateway before them."""
+
+DEFAULT_PORTS: Final[dict[ProcessName, int]] = {
+    "gateway": 7310,
     "decoder": 7300,
     "retriever": 7301,
     "encoder": 7302,
@@ -51,17 +55,19 @@ class LaunchOptions:
         environment: Variables for the processes, such as ``MEMORY3_DECODER_NUM_SLOTS``.
         arguments: More command line options of single services.
         grace_s: Seconds that each service may take to finish when stopped.
+        gateway: Whether to start the gateway before them, too.
     """
 
     checkpoint: Path
     data: Path
     state: Path
-    ports: Mapping[ServiceName, int] = field(default_factory=dict)
+    ports: Mapping[ProcessName, int] = field(default_factory=dict)
     cache: str | None = None
     host: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    arguments: Mapping[ServiceName, tuple[str, ...]] = field(default_factory=dict)
+    arguments: Mapping[ProcessName, tuple[str, ...]] = field(default_factory=dict)
     grace_s: float = 15.0
+    gateway: bool = False
 
 
 class LocalServices:
@@ -86,14 +92,20 @@ class LocalServices:
                 remedy="give --checkpoint DIR or set MEMORY3_CHECKPOINT",
             )
         self.options = options
-        self._hosts = {name: _host(options, name) for name in ORDER}
+        self.names: tuple[ProcessName, ...] = (*ORDER, "gateway") if options.gateway else ORDER
+        self._hosts = {name: _host(options, name) for name in self.names}
         self.ports = _choose_ports(options, self._hosts)
-        self.processes = {name: self._process(name) for name in ORDER}
+        self.processes = {name: self._process(name) for name in self.names}
 
     @property
     def addresses(self) -> dict[ServiceName, str]:
         """Where each service is reached from this machine, ``HOST:PORT``."""
         return {name: self._address(name) for name in ORDER}
+
+    @property
+    def gateway_url(self) -> str | None:
+        """Where the gateway is reached from this machine; None where there is none."""
+        return f"http://{self._address('gateway')}" if self.options.gateway else None
 
     def client(self, *, timeout: float | None = None) -> Client:
         """A client for these services; the caller closes it."""
@@ -108,7 +120,7 @@ class LocalServices:
     def start(self) -> None:
         """Start all processes; they load side by side."""
         self.options.data.mkdir(parents=True, exist_ok=True)
-        for name in ORDER:
+        for name in self.names:
             self.processes[name].start()
 
     def wait_ready(self, timeout_s: float = 120.0, leave: threading.Event | None = None) -> None:
@@ -123,7 +135,7 @@ class LocalServices:
             ServiceStartError: One is not ready in time.
         """
         deadline = time.monotonic() + timeout_s
-        waiting = list(ORDER)
+        waiting = list(self.names)
         while waiting and not (leave is not None and leave.is_set()):
             self.check()
             waiting = [name for name in waiting if not self.processes[name].is_ready()]
@@ -143,20 +155,23 @@ class LocalServices:
         Raises:
             ServiceStoppedError: One has ended.
         """
-        for name in ORDER:
+        for name in self.names:
             self.processes[name].check_running()
 
     def warnings(self) -> list[str]:
         """What the services have warned of so far, each beginning with the service's name."""
-        return [f"{name}: {text}" for name in ORDER for text in self.processes[name].warnings()]
+        return [
+            f"{name}: {text}" for name in self.names for text in self.processes[name].warnings()
+        ]
 
-    def stop(self) -> dict[ServiceName, int | None]:
-        """Stop all processes: the decoder first, the encoder last.
+    def stop(self) -> dict[ProcessName, int | None]:
+        """Stop all processes: the gateway and the decoder first, the encoder last.
 
         Returns:
             What each ended with; 0 is a clean end, None one that was never started.
         """
-        return {name: self.processes[name].stop(self.options.grace_s) for name in reversed(ORDER)}
+        grace_s = self.options.grace_s
+        return {name: self.processes[name].stop(grace_s) for name in reversed(self.names)}
 
     def kill(self) -> None:
         """End all processes at once."""
@@ -175,13 +190,17 @@ class LocalServices:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _address(self, name: ServiceName) -> str:
+    def _address(self, name: ProcessName) -> str:
         host = _EVERYWHERE.get(self._hosts[name], self._hosts[name])
         return f"[{host}]:{self.ports[name]}" if ":" in host else f"{host}:{self.ports[name]}"
 
-    def _process(self, name: ServiceName) -> ServiceProcess:
+    def _process(self, name: ProcessName) -> ServiceProcess:
         options = self.options
-        command = ["-m", f"memory3_{name}", "--checkpoint", str(options.checkpoint.resolve())]
+        command = ["-m", f"memory3_{name}"]
+        if name == "gateway":
+            command += [word for each in ORDER for word in (f"--{each}", self._address(each))]
+        else:
+            command += ["--checkpoint", str(options.checkpoint.resolve())]
         command += ["--host", self._hosts[name], "--port", str(self.ports[name])]
         if name == "retriever":
             command += ["--data", str(options.data.resolve())]
@@ -190,7 +209,8 @@ class LocalServices:
             command += ["--cache", options.cache] if options.cache is not None else []
         if name == "decoder":
             command += ["--retriever", self._address("retriever")]
-        return ServiceProcess(
+        kind = GatewayProcess if name == "gateway" else ServiceProcess
+        return kind(
             name,
             [*command, *options.arguments.get(name, ())],
             self._address(name),
@@ -199,17 +219,17 @@ class LocalServices:
         )
 
 
-def _host(options: LaunchOptions, name: ServiceName) -> str:
+def _host(options: LaunchOptions, name: ProcessName) -> str:
     variable = f"MEMORY3_{name.upper()}_HOST"
     told = options.environment.get(variable) or os.environ.get(variable)
     return options.host or told or "127.0.0.1"
 
 
 def _choose_ports(
-    options: LaunchOptions, hosts: Mapping[ServiceName, str]
-) -> dict[ServiceName, int]:
-    free = iter(free_ports(len(ORDER)))
-    ports = {name: options.ports.get(name, 0) or next(free) for name in ORDER}
+    options: LaunchOptions, hosts: Mapping[ProcessName, str]
+) -> dict[ProcessName, int]:
+    free = iter(free_ports(len(hosts)))
+    ports = {name: options.ports.get(name, 0) or next(free) for name in hosts}
     for name, port in ports.items():
         if not is_free(port, hosts[name]):
             raise PortInUseError(

@@ -1,6 +1,8 @@
-"""The id of the request being answered, carried in a context variable and in ``x-request-id``.
+"""What follows a request everywhere: its id, and the credentials that were presented with it.
 
-It must not know servers or channels: interceptors set the id, logs and outgoing calls read it.
+Both are carried in context variables, and on the wire in ``x-request-id`` and ``authorization``.
+It must not know servers or channels: whoever answers sets them, logs and outgoing calls read them.
+No log may have the credentials.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ from collections.abc import Iterable
 from typing import Any
 
 REQUEST_ID_KEY = "x-request-id"
+AUTHORIZATION_KEY = "authorization"
 
 # What a caller may choose as an id: printable, short, safe in a log line.
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "memory3_request_id", default=None
+)
+_authorization: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    "memory3_authorization", default=None
 )
 
 
@@ -29,6 +35,15 @@ def current_request_id() -> str | None:
 def set_request_id(request_id: str | None) -> None:
     """Set the id for this thread or task; None when its request has ended."""
     _request_id.set(request_id)
+
+
+def set_authorization(authorization: str | None) -> None:
+    """Set the caller's credentials, to be handed on with every call that this thread or task makes.
+
+    Args:
+        authorization: Such as ``Bearer TOKEN``, as the caller presented it; None for none.
+    """
+    _authorization.set(authorization)
 
 
 def new_request_id() -> str:
@@ -45,5 +60,7 @@ def request_id_of(metadata: Iterable[Any] | None) -> str:
 
 
 def call_metadata() -> tuple[tuple[str, str], ...]:
-    """The metadata to send with an outgoing call, so that one id follows a request everywhere."""
-    return ((REQUEST_ID_KEY, current_request_id() or new_request_id()),)
+    """The metadata of an outgoing call: the request's id, and its caller's credentials."""
+    metadata = ((REQUEST_ID_KEY, current_request_id() or new_request_id()),)
+    authorization = _authorization.get()
+    return metadata if authorization is None else (*metadata, (AUTHORIZATION_KEY, authorization))

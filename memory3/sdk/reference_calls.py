@@ -22,6 +22,7 @@ from memory3.sdk.references import (
     Document,
     DuplicatePolicy,
     Reference,
+    ReferencePage,
     Retrieved,
     SearchHit,
     StoredReference,
@@ -175,6 +176,34 @@ def list_references(
         _endpoint("ListReferences"),
         request,
         lambda r: map(convert.reference, r.references),
+        timeout,
+    )
+
+
+def reference_page(
+    bank: str,
+    *,
+    source: str = "",
+    page_size: int = 0,
+    page_token: str = "",
+    timeout: float | None = None,
+) -> Unary[ReferencePage]:
+    """Read one page of a bank's references, for those who turn pages one by one.
+
+    Args:
+        bank: The bank.
+        source: As in ``list_references``.
+        page_size: References in the page, up to 1000; 0 for 100.
+        page_token: ``next_page_token`` of the page before; empty for the first.
+        timeout: Seconds for the call.
+    """
+    request = retriever_pb2.ListReferencesRequest(
+        bank=convert.resource_name(bank), source=source, page_size=page_size, page_token=page_token
+    )
+    return Unary(
+        _endpoint("ListReferences"),
+        request,
+        lambda r: ReferencePage(tuple(map(convert.reference, r.references)), r.next_page_token),
         timeout,
     )
 

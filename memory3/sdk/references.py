@@ -178,6 +178,19 @@ class StoredReference:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferencePage:
+    """A page of a bank's references.
+
+    Attributes:
+        references: In the order of their ids.
+        next_page_token: What asks for the next page; empty on the last.
+    """
+
+    references: tuple[Reference, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Deletion:
     """What a deletion did.
 

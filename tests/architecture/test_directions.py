@@ -7,7 +7,7 @@ import pytest
 
 from tests.architecture.imports import importers, modules, packages
 
-SERVICES = ("memory3_encoder", "memory3_retriever", "memory3_decoder")
+SERVICES = ("memory3_encoder", "memory3_retriever", "memory3_decoder", "memory3_gateway")
 MODEL_ROOMS = ("memory3.model", "memory3.memory", "memory3.codecs", "memory3.evaluation")
 
 
@@ -43,6 +43,12 @@ def test_services_do_not_import_one_another(service: str) -> None:
     assert _outside(importers(service), (service,)) == []
 
 
+@pytest.mark.parametrize("absent", ["torch", "tokenizers", "safetensors", "memory3.checkpoint"])
+def test_the_gateway_loads_no_checkpoint(absent: str) -> None:
+    """The gateway is a client like any other: what it knows of a checkpoint it asks for."""
+    assert importers(absent, ("memory3_gateway",)) == []
+
+
 def test_nobody_imports_the_trainer() -> None:
     """The trainer hands over a checkpoint and nothing else."""
     assert _outside(importers("memory3_trainer"), ("memory3_trainer",)) == []
@@ -56,6 +62,9 @@ def test_nobody_imports_the_trainer() -> None:
         ("hnswlib", ("memory3_retriever.indexes",)),
         ("faiss", ("memory3_retriever.indexes", "memory3_trainer")),
         ("lmdb", ("memory3_retriever.bank",)),
+        ("fastapi", ("memory3_gateway",)),
+        ("starlette", ("memory3_gateway",)),
+        ("uvicorn", ("memory3_gateway",)),
         ("transformers", ("memory3.embedders.sentence_transformers", "memory3.model.adapters")),
     ],
 )
@@ -84,6 +93,9 @@ def test_nothing_unpickles(library: str) -> None:
         ("memory3.cli.commands.eval", "torch"),
         ("memory3.cli.demonstration.run", "torch"),
         ("memory3.memory.envelope", "torch"),
+        ("memory3_gateway.cli", "torch"),
+        ("memory3_gateway.service", "torch"),
+        ("memory3_gateway.service", "tokenizers"),
         ("memory3_retriever", "torch"),
         ("memory3_retriever.cli", "torch"),
         ("memory3_retriever.servicer", "torch"),

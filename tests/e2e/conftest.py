@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from memory3.checkpoint import Checkpoint
-from memory3.client import Client
+from memory3.client import Client, Document
 from memory3.launcher import LocalServices
 from memory3.launcher.ports import free_ports
 from memory3.testing.checkpoints import tiny_checkpoint
+from tests.conftest import ROOT
 from tests.e2e.chain import CHUNK_LENGTH, REFERENCES_PER_CHUNK, launch_options, revive
+from tests.e2e.page import HOSTILE, PEOPLE
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +47,22 @@ def services(
         yield running
     exit_codes = {name: process.exit_code for name, process in running.processes.items()}
     assert exit_codes == {"encoder": 0, "retriever": 0, "decoder": 0}
+
+
+@pytest.fixture(scope="session")
+def gateway_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
+    """All services with the released checkpoint and two banks, the gateway before them."""
+    folder = tmp_path_factory.mktemp("gateway")
+    wishes = launch_options(ROOT / "checkpoints" / "small", folder)
+    with LocalServices(replace(wishes, gateway=True)) as running:
+        with running.client() as connected:
+            connected.create_bank("people")
+            people = [Document(text, source=name) for name, text in PEOPLE.items()]
+            connected.add("people", people)
+            connected.create_bank("reports")
+            connected.add("reports", Document(HOSTILE, source="<b>mallory</b>"))
+        yield running
+    assert running.processes["gateway"].exit_code == 0
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""``memory3 up``: the three services on this machine, until Ctrl-C."""
+"""``memory3 up``: the services on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import threading
 
     from memory3.launcher import LocalServices
+    from memory3.launcher.services import ProcessName
 
 app = typer.Typer(add_completion=False)
 
@@ -30,6 +31,10 @@ _OVERRULED = {
     },
     "MEMORY3_RETRIEVER_ENCODER": "the retriever asks the encoder that is started here",
     "MEMORY3_DECODER_RETRIEVER": "the decoder asks the retriever that is started here",
+    **{
+        f"MEMORY3_GATEWAY_{name}": f"the gateway asks the {name.lower()} that is started here"
+        for name in ("ENCODER", "RETRIEVER", "DECODER")
+    },
 }
 
 
@@ -37,6 +42,7 @@ _OVERRULED = {
     rich_help_panel="Services",
     epilog=examples(
         "memory3 up",
+        "memory3 up --gateway",
         "memory3 up --checkpoint checkpoints/small --data ./banks",
         "memory3 up --random-ports -o json",
     ),
@@ -89,8 +95,19 @@ def up(
         int,
         typer.Option(min=0, max=65535, envvar="MEMORY3_ENCODER_PORT", help="0 for a free one."),
     ] = 7302,
+    gateway: Annotated[
+        bool,
+        typer.Option(
+            "--gateway",
+            help="Also serve OpenAI's interface and a page for people.",
+        ),
+    ] = False,
+    gateway_port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, envvar="MEMORY3_GATEWAY_PORT", help="0 for a free one."),
+    ] = 7310,
     random_ports: Annotated[
-        bool, typer.Option("--random-ports", help="Free ports for all three.")
+        bool, typer.Option("--random-ports", help="Free ports for all of them.")
     ] = False,
     ready_timeout: Annotated[
         float, typer.Option(min=1, help="Seconds until all must be ready.")
@@ -101,25 +118,47 @@ def up(
 
     If one dies, the others are stopped and the end of its log is shown.
     Settings of single services are read from MEMORY3_ENCODER_*,
-    MEMORY3_RETRIEVER_* and MEMORY3_DECODER_*; options win. The checkpoint
+    MEMORY3_RETRIEVER_*, MEMORY3_DECODER_* and MEMORY3_GATEWAY_*; options
+    win. The checkpoint
     and the addresses at which the three find each other are chosen here.
     """
     from memory3.cli.failures import warn
     from memory3.cli.places import data_folder, default_checkpoint, state_folder
     from memory3.launcher import LaunchOptions, LocalServices
 
-    ports = (decoder_port, retriever_port, encoder_port) if not random_ports else (0, 0, 0)
+    if gateway:
+        _check_installed()
+    ports: dict[ProcessName, int] = {
+        "decoder": decoder_port,
+        "retriever": retriever_port,
+        "encoder": encoder_port,
+        "gateway": gateway_port,
+    }
     options = LaunchOptions(
         checkpoint=checkpoint or default_checkpoint(),
         data=data or data_folder(),
         state=state or state_folder(),
-        ports={"decoder": ports[0], "retriever": ports[1], "encoder": ports[2]},
+        ports={} if random_ports else ports,
         cache=cache,
+        gateway=gateway,
     )
     for name in _OVERRULED:
         if name in os.environ:
             warn(f"{name} is not used: {_OVERRULED[name]}")
     _run(LocalServices(options), ready_timeout, output)
+
+
+def _check_installed() -> None:
+    import importlib.util
+
+    from memory3.errors import FailedPreconditionError
+
+    if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
+        raise FailedPreconditionError(
+            "the gateway is not installed",
+            field="gateway",
+            remedy="pip install 'memory3[gateway]'",
+        )
 
 
 def _run(services: LocalServices, ready_timeout: float, output: Output) -> None:
@@ -173,16 +212,19 @@ def _print_ready(services: LocalServices, output: Output) -> None:
 
     if output is Output.JSON:
         folders = {"data": services.options.data, "logs": services.options.state}
-        print_json({"addresses": services.addresses, **folders})
+        gateway = {"gateway": services.gateway_url} if services.gateway_url else {}
+        print_json({"addresses": services.addresses, **gateway, **folders})
         sys.stdout.flush()
         return
     print("memory3 is ready")
     for name, address in services.addresses.items():
         print(f"  {name:<9}  {address}")
+    if services.gateway_url:
+        print(f"  gateway    {services.gateway_url}  (the page; OpenAI's interface under /v1)")
     print(f"  banks      {services.options.data}")
     print(f"  logs       {services.options.state}")
     if services.addresses != DEFAULT_ADDRESSES:
         print("in other terminals:")
         for name, address in services.addresses.items():
             print(f"  export MEMORY3_{name.upper()}={address}")
-    print("Ctrl-C stops all three", flush=True)
+    print("Ctrl-C stops all of them", flush=True)

@@ -85,6 +85,25 @@ def test_addresses_as_json(tmp_path: Path, checkpoint: Path, stand_ins: dict[str
     assert written["logs"] == str(tmp_path / "state")
 
 
+def test_the_gateway_is_started_if_asked_for(
+    tmp_path: Path, checkpoint: Path, stand_ins: dict[str, str]
+) -> None:
+    """With --gateway it is started before the others, told where they are, and stopped first."""
+    with start(tmp_path, checkpoint, stand_ins, "--random-ports", "--gateway") as up:
+        lines = until_ready(up)
+        up.terminate()
+        up.communicate(timeout=120)
+    assert up.returncode == 0
+    (url,) = (line for line in lines if line.startswith("  gateway"))
+    assert "http://127.0.0.1:" in url
+    arguments = told(tmp_path, "gateway")
+    assert arguments[::2][:3] == ["--encoder", "--retriever", "--decoder"]
+    assert "--checkpoint" not in arguments
+    logs = [(tmp_path / "state" / f"{name}.log").read_text() for name in ("gateway", "decoder")]
+    left = [float(log.rpartition("left at ")[2]) for log in logs]
+    assert left[0] < left[1]
+
+
 def test_dead_service_stops_all_and_is_told(
     tmp_path: Path, checkpoint: Path, stand_ins: dict[str, str]
 ) -> None:

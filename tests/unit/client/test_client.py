@@ -112,6 +112,8 @@ def test_references_are_added_read_listed_and_deleted(client: Client) -> None:
     assert stored.reference.heading == "A > B"
     assert stored.reference.metadata == {"k": "v"}
     assert [ref.id for ref in client.list_references("docs", source="s")] == [added.id]
+    page = client.reference_page("docs", source="s", page_size=1)
+    assert ([ref.id for ref in page.references], page.next_page_token) == ([added.id], "")
     deletion = client.delete_references("docs", [added.id, "0" * 32])
     assert (deletion.num_deleted, deletion.num_missing) == (1, 1)
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def stand_ins(tmp_path: Path) -> dict[str, str]:
     """The environment in which ``python -m memory3_encoder`` and the others are stand-ins."""
-    for name in ("encoder", "retriever", "decoder"):
+    for name in ("encoder", "retriever", "decoder", "gateway"):
         package = tmp_path / "stand_ins" / f"memory3_{name}"
         package.mkdir(parents=True)
         (package / "__init__.py").touch()

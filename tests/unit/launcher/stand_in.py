@@ -1,5 +1,7 @@
 """A service that only has health: a stand-in process for tests of the launcher.
 
+The gateway's stand-in says over HTTP that it is ready, as the gateway does.
+
 Its behaviour comes from variables, so that it takes the command line of a real service:
 STAND_IN_<NAME> = ``die`` (at the start), ``die-later`` (once ready), ``never`` (is never ready),
 ``stubborn`` (does not heed SIGTERM), ``young`` (never ready, and has not come as far as to heed
@@ -14,11 +16,31 @@ import signal
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from prometheus_client import CollectorRegistry
 
 from memory3.rpc.server import ServerOptions, build_server
 from memory3.rpc.serving import serve_until_signal
+
+
+def serve_ready(port: int) -> None:
+    """Answer every request with 200 until SIGTERM."""
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/ready" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", port), Ready)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        server.serve_forever()
+    finally:
+        sys.stdout.write(f"gateway left at {time.monotonic()}\n")
 
 
 def main(name: str) -> None:
@@ -38,6 +60,9 @@ def main(name: str) -> None:
             {"event": "of no concern", "level": "info"},
         ):
             sys.stdout.write(json.dumps(logged) + "\n")
+    if name == "gateway":
+        serve_ready(port)
+        return
     server = build_server(
         ServerOptions(service=name, port=port, registry=CollectorRegistry()), lambda _: None
     )

@@ -1,0 +1,1 @@
+"""What the page asks beside OpenAI's interface: banks, references, the state of the services."""

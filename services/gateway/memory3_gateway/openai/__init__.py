@@ -1,0 +1,1 @@
+"""OpenAI's interface: models, completions, chat completions and embeddings."""
