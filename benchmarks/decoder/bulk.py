@@ -8,6 +8,7 @@ round has references of its own, for a bank takes none twice.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,8 @@ BATCH_TOKENS = 4096
 def measure_bulk(checkpoint: Checkpoint, folder: Path, sizes: Sizes) -> dict[str, float]:
     """References a second of both, and the ratio; one thread of the model's each.
 
+    Beside it what each process works for a reference: where the time goes, also on a busy machine.
+
     Args:
         checkpoint: What writes, float32.
         folder: For data, logs and the files that are added.
@@ -45,15 +48,24 @@ def measure_bulk(checkpoint: Checkpoint, folder: Path, sizes: Sizes) -> dict[str
         environment={"OMP_NUM_THREADS": "1"},
     )
     speeds: dict[str, list[float]] = {"add": [], "bare_writer": []}
+    work: dict[str, list[float]] = {"encoder": [], "retriever": [], "bare_writer": []}
     with LocalServices(options) as services:
         with services.client() as client:
             client.create_bank("bulk")
         for number in range(sizes.rounds + 1):
             count = sizes.num_bulk if number else min(64, sizes.num_bulk)
             each = references(checkpoint, count, seed=100 + number)
+            pids = {name: services.processes[name].pid for name in ("encoder", "retriever")}
+            before = {name: _processor_seconds(pid) for name, pid in pids.items()}
             seconds = _add(services.addresses["retriever"], folder / f"{number}.jsonl", each)
+            after = {name: _processor_seconds(pid) for name, pid in pids.items()}
+            own = time.process_time()
             written = _write(checkpoint, writer, each)
+            own = time.process_time() - own
             if number:
+                for name in pids:
+                    work[name].append((after[name] - before[name]) / count)
+                work["bare_writer"].append(own / count)
                 speeds["add"].append(count / seconds)
                 speeds["bare_writer"].append(count / written)
     ratios = [a / b for a, b in zip(speeds["add"], speeds["bare_writer"], strict=True)]
@@ -61,7 +73,14 @@ def measure_bulk(checkpoint: Checkpoint, folder: Path, sizes: Sizes) -> dict[str
         "add_references_per_second": statistics.median(speeds["add"]),
         "bare_writer_references_per_second": statistics.median(speeds["bare_writer"]),
         "ratio": statistics.median(ratios),
+        **{f"{name}_processor_ms": 1000 * statistics.median(each) for name, each in work.items()},
     }
+
+
+def _processor_seconds(pid: int | None) -> float:
+    """What a process has worked so far, all of its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _add(retriever: str, path: Path, given: Sequence[str]) -> float:
