@@ -29,7 +29,7 @@ class Sizes:
     num_steps: int = 32
     batches: tuple[int, ...] = (1, 8, 32)
     num_references: int = 500
-    num_bulk: int = 384
+    num_bulk: int = 256
     growth_batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     growth_context: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 1.0)
     growth_references: tuple[int, ...] = (0, 1, 5, 10, 20)

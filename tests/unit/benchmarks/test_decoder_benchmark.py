@@ -1,11 +1,13 @@
 """The decoder's benchmark by its own real path, at a tiny shape: figures, table and pictures."""
 
 import json
+import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.decoder.__main__ import main
 from benchmarks.decoder.plots import draw
 from benchmarks.decoder.report import BEGIN, END, markdown
 from benchmarks.decoder.report import main as report
@@ -31,18 +33,18 @@ _KEYS = {
 
 
 @pytest.mark.parametrize("row", _KEYS)
-def test_a_row_is_measured_shown_and_drawn(
-    row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_row_is_measured_shown_and_drawn(row: str, tmp_path: Path) -> None:
     """Real models and services give the row's keys; the same figures give the same picture."""
-    monkeypatch.chdir(ROOT)
     out = tmp_path / "decoder.json"
-    shapes = ["--shape", "tiny", "--large", "tiny"]
-    main(["--quick", *shapes, "--rows", row, "--output", "json", "--out", str(out)])
-    printed, saved = json.loads(capsys.readouterr().out), json.loads(out.read_text())
+    command = ["-m", "benchmarks.decoder", "--quick", "--shape", "tiny", "--large", "tiny"]
+    command += ["--rows", row, "--output", "json", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=170
+    )
+    printed, saved = json.loads(done.stdout), json.loads(out.read_text())
     assert saved.items() >= printed.items()
     assert printed.keys() >= _KEYS[row]
-    assert all(printed[key] > 0 for key in _KEYS[row])
+    assert all(math.isfinite(printed[key]) for key in _KEYS[row])
     for key in _KEYS[row]:
         assert f"| `{key}` |" in markdown(saved)
     first = {path.name: path.read_bytes() for path in draw(saved, tmp_path / "one")}
