@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,7 @@ def draw(figures: dict[str, Any], folder: Path) -> list[Path]:
         "first-token": ("memories", _first_token),
         "plain-decoding": ("plain", _plain),
         "plain-decoding-large": ("large", _plain),
-        **{
-            f"growth-{curve}": (
-                "growth",
-                lambda axes, rows, curve=curve: _growth(axes, rows, curve),
-            )
-            for curve in _GROWTH
-        },
+        **{f"growth-{curve}": ("growth", partial(_growth, curve)) for curve in _GROWTH},
     }
     # Else each file would have other identifiers, and text would be paths.
     with matplotlib.rc_context({"svg.hashsalt": "memory3", "svg.fonttype": "none"}):
