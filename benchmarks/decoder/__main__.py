@@ -2,6 +2,7 @@
 
 Everything takes turns in one run on one thread of the model's, so that a busy machine slows all
 alike; the ratios are what counts. Models have random weights: speed does not depend on them.
+`python -m benchmarks.decoder.report` puts what was measured into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.decoder.memories import measure_memories
-from benchmarks.decoder.plain import measure_plain
-from benchmarks.decoder.shapes import SHAPES, random_checkpoint
-from benchmarks.decoder.writing import measure_writing
+from benchmarks.decoder.rows import ROWS, Figures, Run
+from benchmarks.decoder.shapes import SHAPES
+from benchmarks.decoder.sizes import FULL, QUICK
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, show and save."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.decoder",
@@ -31,56 +34,61 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--shape", choices=SHAPES, default="100m", help="default: %(default)s")
-    parser.add_argument("--large", choices=SHAPES, default="500m", help="of plain decoding too")
+    parser.add_argument("--large", choices=SHAPES, default="500m", help="default: %(default)s")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument(
+        "--rows", nargs="+", choices=ROWS, default=list(ROWS), help="what to measure; default: all"
+    )
+    parser.add_argument("--rounds", type=int, help=f"default: {FULL.rounds}")
+    parser.add_argument("--quick", action="store_true", help="every path once, to see that it runs")
+    parser.add_argument("--output", choices=("table", "json"), default="table")
     parser.add_argument("--out", type=Path, default=Path("build/bench/decoder.json"))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    sizes = QUICK if options.quick else FULL
+    sizes = replace(sizes, rounds=options.rounds or sizes.rounds)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="memory3-bench-") as scratch:
-        figures = _measure(options, Path(scratch))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    figures: Figures = {"shape": options.shape, "large": options.large, "dtype": options.dtype}
+    details: Figures = {}
+    with tempfile.TemporaryDirectory(prefix="memory3-bench-") as scratch, _progress() as tell:
+        run = Run(options.shape, options.large, options.dtype, Path(scratch), sizes)
+        rows = [name for name in ROWS if name in options.rows]
+        for place, name in enumerate(rows):
+            tell(name, place, len(rows))
+            measured, details[name] = ROWS[name](run)
+            figures |= measured
+            _save(options.out, figures | {"details": details})
+    if options.output == "json":
+        print(json.dumps(figures, indent=2))
+        return
     table = Table("figure", "value", title=f"decoder, {options.shape}, {options.dtype}")
     for name, value in figures.items():
-        if not isinstance(value, dict | str):
+        if not isinstance(value, str):
             table.add_row(name.replace("_", " "), f"{value:,.3f}")
     Console().print(table)
 
 
-def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    figures: dict[str, Any] = {"shape": options.shape, "dtype": options.dtype}
-    _tell("writing")
-    writing = measure_writing(options.shape, options.rounds + 2)
-    figures["write_over_full_forward"] = writing["over_full_forward"]
-    details: dict[str, Any] = {"writing": writing}
-    for shape in dict.fromkeys((options.shape, options.large)):
-        _tell(f"plain decoding of {shape}")
-        plain = details[f"plain_{shape}"] = measure_plain(
-            SHAPES[shape], shape, folder, options.rounds
+def _save(path: Path, figures: Figures) -> None:
+    """After each row, so that what was measured outlasts a run that is broken off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    if not sys.stderr.isatty():
+        yield lambda name, place, total: print(
+            f"{name} ({place + 1} of {total}) …", file=sys.stderr, flush=True
         )
-        end = "" if shape == options.shape else f"_{shape}"
-        for size in (1, 8):
-            row = plain[f"{options.dtype}_b{size}"]
-            figures[f"vs_transformers_b{size}{end}"] = row["vs_transformers"]
-            if "vs_llama_cpp" in row:
-                figures[f"vs_llamacpp_b{size}{end}"] = row["vs_llama_cpp"]
-        figures[f"share_of_bandwidth{end}"] = plain[f"{options.dtype}_b1"]["share_of_bandwidth"]
-    _tell("memories")
-    checkpoint = random_checkpoint(folder, options.shape)
-    memories = details["memories"] = measure_memories(
-        checkpoint, folder, dtype=options.dtype, rounds=options.rounds
-    )
-    for size in (1, 8, 32):
-        figures[f"memory_ratio_warm_b{size}"] = memories[f"b{size}"]["ratio"]
-    figures["memory_ratio_cold_b32"] = memories["b32_cold"]["ratio"]
-    figures["ttft_text_over_memory"] = memories["first_token"]["text_over_memory"]
-    figures["ttft_memory_over_none"] = memories["first_token"]["memory_over_none"]
-    return figures | {"details": details}
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("")
+        yield lambda name, place, total: progress.update(
+            task, description=name, completed=place, total=total
+        )
 
 
-def _tell(what: str) -> None:
-    print(f"{what} …", file=sys.stderr, flush=True)
-
-
-main()
+if __name__ == "__main__":
+    main()

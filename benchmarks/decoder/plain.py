@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from benchmarks.decoder.shapes import VOCABULARY, Shape, random_model
+from benchmarks.decoder.sizes import Sizes
 from memory3.model.cache import SlotCache
 from memory3.model.packing import pack
 
-NUM_IN, NUM_OUT = 128, 32
 BATCHES = (1, 8)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -30,56 +30,69 @@ Step = Callable[[], float]
 
 
 @torch.inference_mode()
-def measure_plain(shape: Shape, name: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """Tokens a second of each, and ratios, in turns."""
+def measure_plain(shape: Shape, name: str, folder: Path, sizes: Sizes) -> dict[str, Any]:
+    """Tokens a second of each, ratios, and the share of the memory's speed, in turns."""
     figures: dict[str, Any] = {}
     num_weights = sum(p.numel() for p in random_model(name).parameters())
     bandwidth = _bandwidth()
     for dtype in DTYPES:
         for size in BATCHES:
             ways: dict[str, Step] = {
-                "memory3": _ours(name, DTYPES[dtype], size),
-                "transformers": _transformers(shape, DTYPES[dtype], size),
+                "memory3": _ours(name, DTYPES[dtype], size, sizes),
+                "transformers": _transformers(shape, DTYPES[dtype], size, sizes),
             }
             if size == 1 and _has_llama_cpp():
-                ways["llama_cpp"] = _llama_cpp(shape, dtype, folder)
-            took = {way: [step() for step in [step] * rounds] for way, step in ways.items()}
+                ways["llama_cpp"] = _llama_cpp(shape, dtype, folder, sizes)
+            took: dict[str, list[float]] = {way: [] for way in ways}
+            for _ in range(sizes.rounds):
+                for way, step in ways.items():
+                    took[way].append(step())
             median = {way: statistics.median(each) for way, each in took.items()}
             row = {way: size / seconds for way, seconds in median.items()}
             ratios = {
                 f"vs_{way}": median[way] / median["memory3"] for way in median if way != "memory3"
             }
-            figures[f"{dtype}_b{size}"] = {"tokens_per_second": row, **ratios}
-            if size == 1:
-                num_bytes = num_weights * DTYPES[dtype].itemsize
-                figures[f"{dtype}_b{size}"]["share_of_bandwidth"] = (
-                    num_bytes / median["memory3"] / bandwidth
-                )
+            # Every weight once, and the keys and values of every sequence, halfway through.
+            context = size * (sizes.num_in + sizes.num_steps / 2)
+            num_bytes = DTYPES[dtype].itemsize * (num_weights + context * _per_token(shape))
+            figures[f"{dtype}_b{size}"] = {
+                "tokens_per_second": row,
+                **ratios,
+                "bytes_per_token": num_bytes / size,
+                "share_of_bandwidth": {
+                    way: num_bytes / seconds / bandwidth for way, seconds in median.items()
+                },
+            }
     figures["weights"], figures["read_bytes_per_second"] = num_weights, bandwidth
     return figures
 
 
-def _ours(name: str, dtype: torch.dtype, size: int) -> Step:
+def _per_token(shape: Shape) -> int:
+    """Numbers that keys and values of a token have."""
+    return 2 * shape.num_layers * shape.num_kv_heads * 64
+
+
+def _ours(name: str, dtype: torch.dtype, size: int, sizes: Sizes) -> Step:
     model = random_model(name).to(dtype)
     pack(model)
-    cache = SlotCache(model, num_slots=size, context_length=NUM_IN + 2 * NUM_OUT)
+    cache = SlotCache(model, num_slots=size, context_length=sizes.num_in + 2 * sizes.num_steps)
     slots = torch.arange(size)
 
     def steps() -> float:
         for slot in range(size):
             cache.release(slot)
-            model.prefill(cache, slot, torch.arange(10, 10 + NUM_IN))
+            model.prefill(cache, slot, torch.arange(10, 10 + sizes.num_in))
         tokens = torch.full((size,), 7)
         started = time.perf_counter()
-        for _ in range(NUM_OUT):
+        for _ in range(sizes.num_steps):
             tokens = model.decode(cache, slots, tokens).logits.argmax(-1)
-        return (time.perf_counter() - started) / NUM_OUT
+        return (time.perf_counter() - started) / sizes.num_steps
 
     steps()
     return steps
 
 
-def _transformers(shape: Shape, dtype: torch.dtype, size: int) -> Step:
+def _transformers(shape: Shape, dtype: torch.dtype, size: int, sizes: Sizes) -> Step:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -93,7 +106,7 @@ def _transformers(shape: Shape, dtype: torch.dtype, size: int) -> Step:
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config).to(dtype).eval()
-    prompt = torch.arange(10, 10 + NUM_IN).expand(size, -1)
+    prompt = torch.arange(10, 10 + sizes.num_in).expand(size, -1)
 
     def generate(count: int) -> float:
         started = time.perf_counter()
@@ -109,14 +122,14 @@ def _transformers(shape: Shape, dtype: torch.dtype, size: int) -> Step:
 
     generate(2)
     # What two tokens take is the prefill and one step.
-    return lambda: (generate(NUM_OUT + 2) - generate(2)) / NUM_OUT
+    return lambda: (generate(sizes.num_steps + 2) - generate(2)) / sizes.num_steps
 
 
 def _has_llama_cpp() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("llama_cpp", "gguf"))
 
 
-def _llama_cpp(shape: Shape, dtype: str, folder: Path) -> Step:
+def _llama_cpp(shape: Shape, dtype: str, folder: Path, sizes: Sizes) -> Step:
     from llama_cpp import Llama
 
     path = folder / f"{shape.width}-{dtype}.gguf"
@@ -126,11 +139,11 @@ def _llama_cpp(shape: Shape, dtype: str, folder: Path) -> Step:
 
     def steps() -> float:
         model.reset()
-        model.eval(list(range(10, 10 + NUM_IN)))
+        model.eval(list(range(10, 10 + sizes.num_in)))
         started = time.perf_counter()
-        for number in range(NUM_OUT):
+        for number in range(sizes.num_steps):
             model.eval([20 + number])
-        return (time.perf_counter() - started) / NUM_OUT
+        return (time.perf_counter() - started) / sizes.num_steps
 
     steps()
     return steps

@@ -35,10 +35,11 @@ SHAPES = {
 }
 
 
-def config_of(shape: str) -> ModelConfig:
+def config_of(shape: str, references_per_chunk: int = 5) -> ModelConfig:
     """The configuration of a shape: half of the layers write memories of 8 tokens per KV head."""
     size, small = SHAPES[shape], Checkpoint.open(Path("checkpoints/small")).config
     memory = replace(small.memory, num_memory_layers=size.num_layers // 2, tokens_kept=8)
+    memory = replace(memory, references_per_chunk=references_per_chunk)
     return replace(
         small,
         name=shape,
@@ -60,11 +61,14 @@ def random_model(shape: str) -> Transformer:
     return model.eval().requires_grad_(False)
 
 
-def random_checkpoint(folder: Path, shape: str) -> Checkpoint:
+def random_checkpoint(folder: Path, shape: str, references_per_chunk: int = 5) -> Checkpoint:
     """A checkpoint with such a model, the tokenizer of checkpoints/small and a lexical embedder."""
+    path = folder / f"{shape}-{references_per_chunk}"
+    if path.exists():
+        return Checkpoint.open(path)
     return save_checkpoint(
-        folder / shape,
-        config=config_of(shape),
+        path,
+        config=config_of(shape, references_per_chunk),
         state_dict=random_model(shape).state_dict(),
         tokenizer=Checkpoint.open(Path("checkpoints/small")).tokenizer,
         embedder_files=LexicalEmbedder.train(texts(400)).files(),

@@ -17,13 +17,19 @@ from memory3.launcher import LaunchOptions, LocalServices
 from memory3.v1 import decoder_pb2, decoder_pb2_grpc
 
 BANK = "banks/bench"
-NUM_REFERENCES = 500
 MAX_SLOTS = 32
+CONTEXT_LENGTH = 1024
 
 
 @contextmanager
 def services(
-    checkpoint: Checkpoint, folder: Path, *, dtype: str, cached: bool, num_slots: int = MAX_SLOTS
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    dtype: str,
+    cached: bool,
+    num_references: int,
+    num_slots: int = MAX_SLOTS,
 ) -> Iterator[str]:
     """All three, with a bank that is filled at the first start; gives the decoder's address.
 
@@ -32,9 +38,11 @@ def services(
         folder: For data and logs.
         dtype: Number format of the decoder.
         cached: With the caches of retriever and decoder as they come, or with none at all.
+        num_references: Of the bank.
         num_slots: Sequences decoded at the same time.
     """
-    decoder = ("--num-slots", str(num_slots), "--dtype", dtype, "--context-length", "1024")
+    decoder = ("--num-slots", str(num_slots), "--dtype", dtype)
+    decoder = (*decoder, "--context-length", str(CONTEXT_LENGTH))
     if not cached:
         decoder = (*decoder, "--memory-cache-bytes", "0")
     options = LaunchOptions(
@@ -50,13 +58,13 @@ def services(
         with running.client() as client:
             if not (folder / "data" / "banks" / "bench").exists():
                 client.create_bank("bench")
-                client.add_references("bench", references(checkpoint))
+                client.add_references("bench", references(checkpoint, num_references))
         yield running.addresses["decoder"]
 
 
-def references(checkpoint: Checkpoint) -> list[str]:
+def references(checkpoint: Checkpoint, count: int, seed: int = 1) -> list[str]:
     """Texts of nearly 128 tokens each: two biographies, cut."""
-    parts = texts(2 * NUM_REFERENCES, seed=1)
+    parts = texts(2 * count, seed=seed)
     pairs = zip(parts[::2], parts[1::2], strict=True)
     length = checkpoint.config.memory.reference_length
     return [cut(checkpoint, f"{first} {second}", length - 4) for first, second in pairs]
@@ -73,9 +81,21 @@ class Answer:
 
 
 def generate(
-    address: str, prompts: Sequence[str], *, bank: str, num_tokens: int, report: bool = False
+    address: str,
+    prompts: Sequence[str],
+    *,
+    bank: str,
+    num_tokens: int,
+    num_memories: int | None = None,
 ) -> tuple[float, list[Answer]]:
     """Answer prompts at the same time, as many callers as there are prompts.
+
+    Args:
+        address: The decoder's.
+        prompts: What to go on from.
+        bank: Where memories are looked for; empty for nowhere.
+        num_tokens: Of each answer.
+        num_memories: For each chunk; None for the checkpoint's number.
 
     Returns:
         Seconds until the last has its answer, and the answers.
@@ -86,7 +106,7 @@ def generate(
             stub = decoder_pb2_grpc.DecoderServiceStub(channel)
             await channel.channel_ready()
             started = time.perf_counter()
-            calls = (_answer(stub, prompt, bank, num_tokens, report) for prompt in prompts)
+            calls = (_answer(stub, prompt, bank, num_tokens, num_memories) for prompt in prompts)
             answers = await asyncio.gather(*calls)
             return time.perf_counter() - started, list(answers)
 
@@ -98,12 +118,13 @@ async def _answer(
     prompt: str,
     bank: str,
     num_tokens: int,
-    report: bool,
+    num_memories: int | None,
 ) -> Answer:
     request = decoder_pb2.GenerateRequest(prompt=prompt, bank=bank)
     request.sampling.max_tokens = num_tokens
     request.sampling.ignore_eos = True
-    request.memory.report = report
+    if num_memories is not None:
+        request.memory.num_references = num_memories
     started, first, received = time.perf_counter(), 0.0, 0
     async for response in stub.Generate(request):
         now = time.perf_counter() - started
@@ -113,3 +134,9 @@ async def _answer(
         elif response.WhichOneof("event") == "finish":
             return Answer(first or now, now, received, response.finish.degraded)
     raise AssertionError("an answer ended without its end")
+
+
+def require_whole(answers: Sequence[Answer]) -> None:
+    """End the run if memories came too late: what was fast for that says nothing."""
+    if any(answer.degraded for answer in answers):
+        raise SystemExit("an answer was made without its memories; nothing was measured")

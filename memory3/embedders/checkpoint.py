@@ -32,6 +32,7 @@ from memory3.manifest import CONFIG, TOKENIZER, WEIGHTS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from torch import Tensor
 
     from memory3.model.pooling import Pooling
     from memory3.model.transformer import Transformer
@@ -113,7 +114,33 @@ class CheckpointEmbedder(Embedder):
     def embed(self, texts: Sequence[str], kind: TextKind) -> Vectors:
         """See ``Embedder.embed``; the kind makes no difference, and ``max_tokens`` count."""
         check_kind(kind)
-        own = self._pooled(texts)
+        return self._with_words(self._pooled(texts), texts, kind)
+
+    def reads_as_written(self, text: str, num_tokens: int) -> bool:
+        """Whether a reference's states are those of ``embed``: nothing of the text is cut off.
+
+        Args:
+            text: All that would be embedded, which must be the text of the reference itself.
+            num_tokens: Its length.
+        """
+        most = self._config.max_tokens
+        return num_tokens <= most and len(text) <= most * _CHARACTERS_PER_TOKEN
+
+    def from_states(self, texts: Sequence[str], hidden: Tensor, lengths: Tensor) -> Vectors:
+        """The vectors that ``embed`` gives, from the pass that wrote the texts' memories.
+
+        Args:
+            texts: Each such that ``reads_as_written``.
+            hidden: What the last memory layer read of them, float32 [B, N, E].
+            lengths: Tokens of each [B].
+        """
+        import torch
+
+        with torch.inference_mode():
+            own = unit_rows(self._pooling(hidden.cpu(), lengths.cpu()).numpy())
+        return self._with_words(own, texts, "reference")
+
+    def _with_words(self, own: Vectors, texts: Sequence[str], kind: TextKind) -> Vectors:
         if self._lexical is None:
             return own
         return mixed(own, self._lexical.embed(texts, kind), self._config.lexical_share)

@@ -7,7 +7,7 @@ Shapes: B references, P prefix tokens, N reference tokens (padded), K KV heads, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,16 @@ class WrittenLayer:
     scores: Tensor
 
 
+OnStates = Callable[[Tensor, Tensor], None]
+"""Told what the last memory layer reads of references, [B, N, E], and their lengths [B]."""
+
+
 def encode_references(
-    model: Transformer, tokens_BN: Tensor, lengths_B: Tensor, selector: Selector
+    model: Transformer,
+    tokens_BN: Tensor,
+    lengths_B: Tensor,
+    selector: Selector,
+    on_states: OnStates | None = None,
 ) -> Iterator[WrittenLayer]:
     """Run the writing half over padded references; differentiable, so training uses it too.
 
@@ -52,6 +60,7 @@ def encode_references(
         tokens_BN: Token ids without prefix, padded on the right.
         lengths_B: Tokens of each reference.
         selector: Scores the tokens.
+        on_states: Told of the last memory layer, which embeds the references in the same pass.
     """
     layout = model.layout
     B, N = tokens_BN.shape
@@ -61,7 +70,8 @@ def encode_references(
     valid = torch.arange(N, device=tokens_BN.device) < lengths_B[:, None]
     own = slice(layout.num_prefix, None)
     # Padding stands on the right, so the causal mask already hides it from every real token.
-    for heads in model.write_states(torch.cat((prefix, tokens_BN), dim=1), steps, causal):
+    written = model.write_states(torch.cat((prefix, tokens_BN), dim=1), steps, causal)
+    for number, heads in enumerate(written, start=1):
         states = ReferenceStates(
             heads.queries_unrotated[:, :, own],
             heads.keys_unrotated[:, :, own],
@@ -69,6 +79,8 @@ def encode_references(
             valid,
         )
         yield WrittenLayer(heads.keys[:, :, own], heads.values[:, :, own], selector.scores(states))
+        if on_states is not None and number == model.config.memory.num_memory_layers:
+            on_states(heads.inputs[:, own], lengths_B)
 
 
 class MemoryWriter:
@@ -95,11 +107,15 @@ class MemoryWriter:
             )
 
     @torch.inference_mode()
-    def write(self, references: Sequence[Sequence[int]]) -> list[MemoryTensors]:
+    def write(
+        self, references: Sequence[Sequence[int]], on_states: OnStates | None = None
+    ) -> list[MemoryTensors]:
         """Encode a batch of references.
 
         Args:
             references: Token ids of each, without prefix; 1 to `reference_length` tokens.
+            on_states: Told what the last memory layer reads of them, from which the checkpoint's
+                own embedder makes their vectors.
 
         Returns:
             One memory for each, in order.
@@ -120,7 +136,7 @@ class MemoryWriter:
         for row, reference in enumerate(references):
             tokens[row, : len(reference)] = torch.tensor(reference, device=device)
         lengths_B = torch.tensor(lengths, device=device)
-        layers = encode_references(self._model, tokens, lengths_B, self._selector)
+        layers = encode_references(self._model, tokens, lengths_B, self._selector, on_states)
         chosen = [keep_tokens(layer, lengths_B, self._tokens_kept) for layer in layers]
         keys, values, positions = (torch.stack(part, dim=1) for part in zip(*chosen, strict=True))
         return [

@@ -16,8 +16,9 @@ import grpc
 from memory3.errors import BackendUnavailableError, DeadlineExceededError, InternalError
 from memory3.rpc.context import call_metadata
 
-# Batches sent before the first of them is acknowledged: enough to keep the encoder busy.
-WINDOW: Final = 2
+# Batches sent before the first of them is acknowledged: the encoder works on two while the
+# retriever commits another and reads the next.
+WINDOW: Final = 4
 
 # What gRPC for asyncio says in place of a server's error that came while it was writing.
 _LOST_DETAILS: Final = "Internal error from Core"

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from memory3_encoder.engine.model_work import ModelWork
-from memory3_encoder.engine.work import EncodeItem
+from memory3_encoder.engine.work import EncodeItem, Written
 from memory3_encoder.service import SERVICE
 
 from memory3.checkpoint import Checkpoint
@@ -76,7 +76,7 @@ class HeldWork:
         self.gate = threading.Event()
         real = ModelWork.__call__
 
-        def held(work: ModelWork, items: Sequence[EncodeItem]) -> list[bytes]:
+        def held(work: ModelWork, items: Sequence[EncodeItem]) -> list[Written]:
             self.begun.set()
             assert self.gate.wait(WAIT_S)
             return real(work, items)

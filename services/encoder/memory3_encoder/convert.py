@@ -112,7 +112,8 @@ class ReferenceReader:
                 refused.append(Outcome(index, error=error))
                 continue
             text = search_text(reference.title, reference.heading, reference.text)
-            prepared.append(PreparedReference(index, tokens, text if with_vectors else None))
+            wanted = text if with_vectors else None
+            prepared.append(PreparedReference(index, tokens, wanted, text == reference.text))
         return prepared, refused
 
     def _tokens(self, field: str, text: str) -> Sequence[int]:

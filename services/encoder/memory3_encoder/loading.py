@@ -31,7 +31,7 @@ def load(settings: EncoderSettings, metrics: EncoderMetrics) -> Loaded:
 
     from memory3.memory.writer import MemoryWriter
     from memory3.model.placement import check_device, choose_dtype
-    from memory3_encoder.engine.model_work import ModelWork
+    from memory3_encoder.engine.model_work import ModelWork, own_embedder
 
     checkpoint = Checkpoint.open(settings.checkpoint)
     codecs = CodecShelf(settings.codec, checkpoint.codec_file)
@@ -41,8 +41,9 @@ def load(settings: EncoderSettings, metrics: EncoderMetrics) -> Loaded:
     dtype = choose_dtype(settings.dtype, device)
     model = checkpoint.load_model(dtype=dtype, device=settings.device, packed=True)
     limits = Limits(settings.batch_tokens, settings.queue_size, settings.linger_ms / 1000)
-    work = ModelWork(MemoryWriter(model, checkpoint.config), checkpoint.digest)
-    engine = EncoderEngine(work, embedder, limits, metrics)
+    writer = MemoryWriter(model, checkpoint.config)
+    work = ModelWork(writer, checkpoint.digest, own_embedder(embedder, dtype))
+    engine = EncoderEngine(work, embedder, limits, metrics, work.embeds)
     _log.info(
         "loaded",
         checkpoint=checkpoint.digest,

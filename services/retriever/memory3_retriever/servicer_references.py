@@ -7,12 +7,19 @@ from typing import TypeVar
 
 import grpc
 
-from memory3.errors import InvalidArgumentError, NotFoundError, RequestCancelledError
+from memory3.errors import (
+    InvalidArgumentError,
+    Memory3Error,
+    NotFoundError,
+    RequestCancelledError,
+)
 from memory3.v1 import retriever_pb2
 from memory3_retriever import convert, convert_options
 from memory3_retriever import validation as check
 from memory3_retriever.bank.names import reference_key
 from memory3_retriever.failpoints import failpoint
+from memory3_retriever.ingest.outcomes import AddedDocument, AddedReference
+from memory3_retriever.ingest.pipeline import Adding, in_turn
 from memory3_retriever.limits import CallLimit
 from memory3_retriever.servicer_base import ServicerBase
 
@@ -29,15 +36,21 @@ class ReferenceMethods(ServicerBase):
     ) -> Iterator[retriever_pb2.AddDocumentsResponse]:
         """See the proto."""
         limit, name = CallLimit(context), ""
-        for request in _requests(request_iterator):
+
+        def begin(
+            request: retriever_pb2.AddDocumentsRequest,
+        ) -> Adding[AddedDocument | Memory3Error]:
+            nonlocal name
             name = _same_bank(name, request.bank)
             bank = self._bank(name, "bank")
             replace = request.replace
             policy = convert_options.duplicate_policy(request.duplicate_policy, replace=replace)
             documents = convert.new_documents(request.documents)
-            outcomes = self._model(bank).adder.add_documents(
+            return self._model(bank).adder.adding_documents(
                 bank, documents, limit, replace=replace, duplicates=policy
             )
+
+        for request, outcomes in in_turn(_requests(request_iterator), begin):
             failpoint("acknowledging")
             sources = [document.source for document in request.documents]
             pairs = zip(outcomes, sources, strict=True)
@@ -52,13 +65,19 @@ class ReferenceMethods(ServicerBase):
     ) -> Iterator[retriever_pb2.AddReferencesResponse]:
         """See the proto."""
         limit, name = CallLimit(context), ""
-        for request in _requests(request_iterator):
+
+        def begin(
+            request: retriever_pb2.AddReferencesRequest,
+        ) -> Adding[AddedReference | Memory3Error]:
+            nonlocal name
             name = _same_bank(name, request.bank)
             bank = self._bank(name, "bank")
             policy = convert_options.duplicate_policy(request.duplicate_policy)
             model = self._model(bank)
             references = convert.new_references(request.references, model.splitter)
-            outcomes = model.adder.add_references(bank, references, limit, duplicates=policy)
+            return model.adder.adding_references(bank, references, limit, duplicates=policy)
+
+        for _, outcomes in in_turn(_requests(request_iterator), begin):
             failpoint("acknowledging")
             yield retriever_pb2.AddReferencesResponse(
                 results=[convert.reference_result(outcome) for outcome in outcomes]

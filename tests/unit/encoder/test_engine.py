@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from memory3_encoder.engine.batcher import Limits
 from memory3_encoder.engine.engine import EncoderEngine
-from memory3_encoder.engine.work import EncodeItem, PreparedReference
+from memory3_encoder.engine.work import EncodeItem, PreparedReference, Written
 from memory3_encoder.metrics import EncoderMetrics
 from prometheus_client import CollectorRegistry
 
@@ -37,12 +37,12 @@ class Gate:
         self.open.set()
         self.entered = threading.Event()
 
-    def __call__(self, items: Sequence[EncodeItem]) -> list[bytes]:
+    def __call__(self, items: Sequence[EncodeItem]) -> list[Written]:
         self.entered.set()
         assert self.open.wait(WAIT_S)
         if any(13 in item.tokens for item in items):
             raise InvalidArgumentError("unlucky", field="tokens")
-        return [bytes(item.tokens) for item in items]
+        return [Written(bytes(item.tokens)) for item in items]
 
 
 class ForeignEmbedder(Embedder):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from memory3 import plugins
 from memory3.memory.selectors.attention import AttentionSelector
@@ -165,3 +166,29 @@ def test_select_is_sorting_by_hand(data: st.DataObject, num_heads: int, count: i
             expected = _sorted_by_hand(rows[row][head], count)
             assert kept[: len(expected)] == expected
             assert all(place >= length for place in kept[len(expected) :])
+
+
+def test_attention_weights_are_never_there_for_all_references() -> None:
+    """64 references of 128 tokens: no tensor is larger than a block, nor do scores depend on it."""
+
+    class Largest(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                self.numbers = max(self.numbers, result.numel())
+            return result
+
+    generator = torch.Generator().manual_seed(0)
+    queries, keys = (torch.randn(64, heads, 128, 4, generator=generator) for heads in (12, 4))
+    valid = torch.arange(128) < torch.randint(1, 129, (64, 1), generator=generator)
+    states = ReferenceStates(queries, keys, keys, valid)
+    with Largest() as largest:
+        scores = AttentionSelector().scores(states)
+    assert 0 < largest.numbers <= 1 << 22 < 64 * 12 * 128 * 128
+    for row in (0, 21, 63):
+        part = (states.queries, states.keys, states.values, states.valid)
+        alone = AttentionSelector().scores(ReferenceStates(*(x[row : row + 1] for x in part)))[0]
+        shown = valid[row].expand(4, -1)
+        torch.testing.assert_close(scores[row][shown], alone[shown], rtol=1e-5, atol=1e-5)

@@ -155,10 +155,10 @@ def test_many_documents_are_encoded_in_batches(
     texts = [f"Document number {n} about topic {n % 7}." for n in range(256)]
     results = add_documents(retriever, *texts)
     assert sum(result.num_added for result in results) == 256
-    assert encoder.calls["Encode"] == 1
+    assert encoder.calls["Encode"] == 2
     (long,) = add_documents(retriever, "\n\n".join(f"# H{n}\n\nText {n}." for n in range(700)))
     assert long.num_added == 700
-    assert encoder.calls["Encode"] == 4
+    assert encoder.calls["Encode"] == 2 + 6
 
 
 def test_references_are_added_each_on_its_own(

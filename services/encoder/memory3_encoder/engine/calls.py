@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -16,7 +16,13 @@ from memory3.embedders.base import Vectors
 from memory3.errors import DeadlineExceededError, Memory3Error, RequestCancelledError
 from memory3_encoder.engine.batcher import Batcher
 from memory3_encoder.engine.ticket import Ticket
-from memory3_encoder.engine.work import EmbedItem, EncodeItem, Outcome, PreparedReference
+from memory3_encoder.engine.work import (
+    EmbedItem,
+    EncodeItem,
+    Outcome,
+    PreparedReference,
+    Written,
+)
 
 if TYPE_CHECKING:
     from memory3.codecs.base import Codec
@@ -35,7 +41,9 @@ class EncodeCall:
         self._vectors: dict[int, Vectors] = {}
         self._finished: set[int] = set()
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-        self._encoding: tuple[Batcher[EncodeItem, bytes], Ticket[EncodeItem, bytes]] | None = None
+        self._encoding: tuple[Batcher[EncodeItem, Written], Ticket[EncodeItem, Written]] | None = (
+            None
+        )
         self._embedding: tuple[Batcher[EmbedItem, Vectors], Ticket[EmbedItem, Vectors]] | None = (
             None
         )
@@ -45,17 +53,34 @@ class EncodeCall:
         cls,
         references: Sequence[PreparedReference],
         codec: Codec,
-        encoding: Batcher[EncodeItem, bytes],
+        encoding: Batcher[EncodeItem, Written],
         embedding: Batcher[EmbedItem, Vectors],
+        embeds: Callable[[str, int], bool],
     ) -> Self:
         """Queue the work of a call in both batchers, or in neither.
+
+        Args:
+            references: What to encode.
+            codec: How memories are stored.
+            encoding: Runs the model.
+            embedding: Runs the embedder, for what the model does not embed as it writes.
+            embeds: Whether writing a text of so many tokens gives its vector as well.
 
         Raises:
             QueueFullError: A queue has no room.
             DrainingError: The batchers are closed.
         """
         call = cls(references)
-        texts = [reference.search_text for reference in references]
+        # In the same pass where that is the same vector; else in the other batcher.
+        passing = [
+            text if reference.is_bare and text and embeds(text, len(reference.tokens)) else None
+            for reference in references
+            for text in (reference.search_text,)
+        ]
+        texts = [
+            reference.search_text if same is None else None
+            for reference, same in zip(references, passing, strict=True)
+        ]
         wanted = [place for place, text in enumerate(texts) if text is not None]
         items = [EmbedItem(text, "reference") for text in texts if text is not None]
         call._embedding = (
@@ -63,7 +88,10 @@ class EncodeCall:
             embedding.submit(items, lambda i, result: call._put_vector(wanted[i], result)),
         )
         try:
-            work = [EncodeItem(reference.tokens, codec) for reference in references]
+            work = [
+                EncodeItem(reference.tokens, codec, text)
+                for reference, text in zip(references, passing, strict=True)
+            ]
             call._encoding = (encoding, encoding.submit(work, call._put_memory, window=_WINDOW))
         except Memory3Error:
             call.cancel()
@@ -95,12 +123,14 @@ class EncodeCall:
             embedding.cancel(embed_ticket)
         self._outcomes.put(None)
 
-    def _put_memory(self, place: int, result: bytes | Memory3Error) -> None:
+    def _put_memory(self, place: int, result: Written | Memory3Error) -> None:
         with self._lock:
             if isinstance(result, Memory3Error):
                 self._fail(place, result)
             else:
-                self._memories[place] = result
+                self._memories[place] = result.envelope
+                if result.vector is not None:
+                    self._vectors[place] = result.vector
                 self._finish(place)
 
     def _put_vector(self, place: int, result: Vectors | Memory3Error) -> None:

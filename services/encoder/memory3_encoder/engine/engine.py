@@ -15,7 +15,7 @@ from memory3.embedders.base import TEXT_KINDS, Embedder, TextKind, Vectors
 from memory3.errors import Memory3Error, PluginError
 from memory3_encoder.engine.batcher import Batcher, Limits
 from memory3_encoder.engine.calls import EmbedCall, EncodeCall
-from memory3_encoder.engine.work import EmbedItem, EncodeItem, PreparedReference
+from memory3_encoder.engine.work import EmbedItem, EncodeItem, PreparedReference, Written
 from memory3_encoder.metrics import EncoderMetrics
 
 if TYPE_CHECKING:
@@ -29,21 +29,24 @@ class EncoderEngine:
     """Encodes and embeds for many callers at once.
 
     Args:
-        write: Makes one envelope for each item of a batch.
+        write: Makes a memory of each item of a batch, and the vector of those that ask for it.
         embedder: Makes vectors.
         limits: Bounds of the model's batches and of both queues; lengths are tokens.
         metrics: Counts.
+        embeds: Whether writing a text of so many tokens gives its vector as well.
     """
 
     def __init__(
         self,
-        write: Callable[[Sequence[EncodeItem]], Sequence[bytes]],
+        write: Callable[[Sequence[EncodeItem]], Sequence[Written]],
         embedder: Embedder,
         limits: Limits,
         metrics: EncoderMetrics,
+        embeds: Callable[[str, int], bool] = lambda text, num_tokens: False,
     ) -> None:
         self.embedder = embedder
-        self._encoding: Batcher[EncodeItem, bytes] = Batcher(
+        self._embeds = embeds
+        self._encoding: Batcher[EncodeItem, Written] = Batcher(
             "encode", write, lambda item: len(item.tokens), limits,
             metrics.batch_observer("encode"),
         )  # fmt: skip
@@ -71,7 +74,7 @@ class EncoderEngine:
         """
         # Neighbours of about one length waste no padding.
         ordered = sorted(references, key=lambda reference: len(reference.tokens))
-        return EncodeCall.begin(ordered, codec, self._encoding, self._embedding)
+        return EncodeCall.begin(ordered, codec, self._encoding, self._embedding, self._embeds)
 
     def embed(
         self,

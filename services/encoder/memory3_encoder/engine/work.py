@@ -24,11 +24,13 @@ class PreparedReference:
         index: Its place in the caller's request.
         tokens: 1 to ``reference_length`` token ids, without prefix.
         search_text: The text that its vector is made of; None where no vector was asked for.
+        is_bare: That text is the one that the tokens are of: no title or heading above it.
     """
 
     index: int
     tokens: Sequence[int]
     search_text: str | None
+    is_bare: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +52,30 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class EncodeItem:
-    """One reference of a batch of model work."""
+    """One reference of a batch of model work.
+
+    Attributes:
+        tokens: Token ids without prefix.
+        codec: How its memory is stored.
+        embed_text: The same text, if its vector comes out of the same pass; None if not.
+    """
 
     tokens: Sequence[int]
     codec: Codec
+    embed_text: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What the model made of one reference.
+
+    Attributes:
+        envelope: The memory's binary form.
+        vector: ``[dimensions]`` float32, where it was asked for in the same pass.
+    """
+
+    envelope: bytes
+    vector: Vectors | None = None
 
 
 @dataclass(frozen=True, eq=False)

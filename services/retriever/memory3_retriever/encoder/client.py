@@ -34,7 +34,8 @@ from memory3.v1 import encoder_pb2, encoder_pb2_grpc, memory_pb2
 from memory3_retriever.bank.records import EmbedderIdentity, Reference, Vectors
 from memory3_retriever.limits import Limit
 
-MAX_ENCODE = 256
+# Two calls of each stream fit into the queue of an encoder, see `ingest.pipeline`.
+MAX_ENCODE = 128
 MAX_EMBED = 1024
 # An encoder needs longer than this to restart, so no other one can answer unnoticed.
 _INFO_SECONDS = 1.0

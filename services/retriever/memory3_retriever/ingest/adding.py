@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from dataclasses import replace as changed
+from functools import partial
 
 from memory3.documents.splitter import Splitter
 from memory3.errors import Memory3Error, ReferenceBlankError
@@ -24,8 +26,28 @@ from memory3_retriever.ingest.outcomes import (
     DuplicatePolicy,
     NewDocument,
 )
+from memory3_retriever.ingest.pipeline import Adding, Step
 from memory3_retriever.limits import Limit
 from memory3_retriever.metrics import RetrieverMetrics
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """What a step has encoded.
+
+    Attributes:
+        wanted: All references that must be in the bank afterwards.
+        new: Those that are to be stored.
+        failures: Why some of them cannot be, by key.
+        there: Keys that must not be in the bank and are.
+        refused: Documents that are refused for that, by place.
+    """
+
+    wanted: Sequence[Reference]
+    new: list[NewReference]
+    failures: dict[bytes, Memory3Error]
+    there: set[bytes]
+    refused: Mapping[int, Memory3Error] = field(default_factory=dict)
 
 
 class Adder:
@@ -78,40 +100,59 @@ class Adder:
             StorageFullError: There is no room; nothing was added.
             QuotaExceededError: The bank may not take so much; nothing was added.
         """
+        return self.adding_references(bank, references, limit, duplicates=duplicates).run()
+
+    def adding_references(
+        self,
+        bank: LiveBank,
+        references: Sequence[Reference | Memory3Error],
+        limit: Limit,
+        *,
+        duplicates: DuplicatePolicy = "skip",
+    ) -> Adding[AddedReference | Memory3Error]:
+        """As ``add_references``, in steps of which the first part may be done ahead."""
         self._require_ready(bank, limit)
         given = [each for each in references if isinstance(each, Reference)]
-        refusing = duplicates == "fail"
-        there = bank.store.existing(each.key for each in given) if refusing else set()
-        todo = [each for each in given if each.key not in there]
-        new, failures = self._encode(bank, todo, limit, duplicates, grows=duplicates != "overwrite")
-        while True:
-            left = [item for item in new if item.reference.key not in there]
-            try:
-                refuse = {item.reference.key for item in left} if refusing else set()
-                change = self._put(bank, left, {}, duplicates, refuse=refuse)
-                break
-            except AlreadyThereError as error:
-                there |= error.keys
-        fresh = set(change.added)
+        refusing, grows = duplicates == "fail", duplicates != "overwrite"
         outcomes: list[AddedReference | Memory3Error] = []
-        for place, each in enumerate(references):
-            outcome: AddedReference | Memory3Error
-            if isinstance(each, Memory3Error):
-                outcome = each
-            elif each.key in failures:
-                outcome = failures[each.key]
-            elif each.key in there:
-                outcome = already_exists(each.key, f"references[{place}]")
-            else:
-                outcome = AddedReference(each.key, each.key in fresh)
-                fresh.discard(each.key)
-                # Where there must be no second one, the first makes the next of its like one.
-                there |= {each.key} if refusing else set()
-            outcomes.append(outcome)
-        self._count(outcomes)
-        return outcomes
 
-    def add_documents(
+        def prepare() -> _Prepared:
+            there = bank.store.existing(each.key for each in given) if refusing else set()
+            todo = [each for each in given if each.key not in there]
+            new, failures = self._encode(bank, todo, limit, duplicates, grows=grows)
+            return _Prepared(todo, new, failures, there)
+
+        def finish(prepared: _Prepared) -> None:
+            self._complete(bank, prepared, limit, duplicates, grows=grows)
+            there = prepared.there
+            while True:
+                left = [item for item in prepared.new if item.reference.key not in there]
+                try:
+                    refuse = {item.reference.key for item in left} if refusing else set()
+                    change = self._put(bank, left, {}, duplicates, refuse=refuse)
+                    break
+                except AlreadyThereError as error:
+                    there |= error.keys
+            fresh = set(change.added)
+            for place, each in enumerate(references):
+                outcome: AddedReference | Memory3Error
+                if isinstance(each, Memory3Error):
+                    outcome = each
+                elif each.key in prepared.failures:
+                    outcome = prepared.failures[each.key]
+                elif each.key in there:
+                    outcome = already_exists(each.key, f"references[{place}]")
+                else:
+                    outcome = AddedReference(each.key, each.key in fresh)
+                    fresh.discard(each.key)
+                    # Where there must be no second one, the first makes the next of its like one.
+                    there |= {each.key} if refusing else set()
+                outcomes.append(outcome)
+            self._count(outcomes)
+
+        return Adding([Step(prepare, finish)], lambda: outcomes)
+
+    def adding_documents(
         self,
         bank: LiveBank,
         documents: Sequence[NewDocument | Memory3Error],
@@ -119,7 +160,7 @@ class Adder:
         *,
         replace: bool = False,
         duplicates: DuplicatePolicy = "skip",
-    ) -> list[AddedDocument | Memory3Error]:
+    ) -> Adding[AddedDocument | Memory3Error]:
         """Split documents and add their references; each document wholly or not at all.
 
         Args:
@@ -131,19 +172,21 @@ class Adder:
             duplicates: What becomes of references that are there already.
 
         Returns:
-            In the order of the documents, what became of each; durable.
+            The steps, and in the order of the documents what became of each.
 
         Raises:
             CheckpointMismatchError: The bank belongs to another checkpoint or embedder.
-            BackendUnavailableError: The encoder does not answer.
-            StorageFullError: There is no room; documents before this one may have been added.
-            QuotaExceededError: The bank may not take so much; the same holds.
+            BackendUnavailableError: The encoder does not answer; also a step.
+            StorageFullError: By a step: there is no room; earlier ones are durable.
+            QuotaExceededError: By a step: the bank may not take so much; the same holds.
         """
         self._require_ready(bank, limit)
         split = [self._split(each, place) for place, each in enumerate(documents)]
         batch = DocumentBatch(split, replace=replace)
         ttls = [each.ttl_ns if isinstance(each, NewDocument) else None for each in documents]
-        for group in batch.groups():
+        grows = duplicates != "overwrite" and not replace
+
+        def prepare(group: Sequence[int]) -> _Prepared:
             limit.check()
             refused: dict[int, Memory3Error] = {}
             there: set[bytes] = set()
@@ -151,9 +194,13 @@ class Adder:
                 there = bank.store.existing(each.key for each in _all_of(batch, group))
                 refused = refused_documents(batch, group, there)
             todo = _all_of(batch, [place for place in group if place not in refused])
-            grows = duplicates != "overwrite" and not replace
             new, failures = self._encode(bank, todo, limit, duplicates, grows=grows)
-            whole = batch.without(group, failures, refused)
+            return _Prepared(todo, new, failures, there, refused)
+
+        def finish(group: Sequence[int], prepared: _Prepared) -> None:
+            self._complete(bank, prepared, limit, duplicates, grows=grows)
+            there = prepared.there
+            whole = batch.without(group, prepared.failures, prepared.refused)
             while True:
                 ttl_by_key = {
                     each.key: ttls[place] for place in whole for each in batch.references(place)
@@ -161,7 +208,7 @@ class Adder:
                 try:
                     change = self._put(
                         bank,
-                        [item for item in new if item.reference.key in ttl_by_key],
+                        [item for item in prepared.new if item.reference.key in ttl_by_key],
                         ttl_by_key,
                         duplicates,
                         keep_by_source=batch.keep_by_source(whole),
@@ -173,8 +220,33 @@ class Adder:
                     there |= error.keys
                     whole = batch.without(whole, {}, refused_documents(batch, whole, there))
             batch.settle(whole, change)
-        self._count_documents(batch.outcomes)
-        return batch.outcomes
+
+        def outcomes() -> list[AddedDocument | Memory3Error]:
+            self._count_documents(batch.outcomes)
+            return batch.outcomes
+
+        steps = [Step(partial(prepare, group), partial(finish, group)) for group in batch.groups()]
+        return Adding(steps, outcomes)
+
+    def _complete(
+        self,
+        bank: LiveBank,
+        prepared: _Prepared,
+        limit: Limit,
+        duplicates: DuplicatePolicy,
+        *,
+        grows: bool,
+    ) -> None:
+        """Encode what was there when the step was prepared and has gone since.
+
+        A step before it may have replaced what this one still contains.
+        """
+        ready = {item.reference.key for item in prepared.new} | prepared.failures.keys()
+        others = [each for each in prepared.wanted if each.key not in ready]
+        if others:
+            new, failures = self._encode(bank, others, limit, duplicates, grows=grows)
+            prepared.new.extend(new)
+            prepared.failures.update(failures)
 
     def _put(
         self,

@@ -10,7 +10,7 @@ from memory3_retriever.bank.records import Reference
 from memory3_retriever.ingest.outcomes import AddedDocument
 
 # References that go into one transaction, unless a single document has more.
-GROUP = 512
+GROUP = 256
 
 
 class DocumentBatch:
