@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from memory3.memory.tensors import MemoryTensors
+from memory3.memory.writer import MemoryWriter
 from memory3.model.cache import SlotCache
 from memory3.model.transformer import StepOutput, Transformer
 from memory3_decoder.engine.pieces import Piece
@@ -126,6 +127,7 @@ class ModelRunner:
             self._cache = SlotCache(self._model, num_slots=num_slots, context_length=context_length)
             # Scoring has a slot of its own, so that it never waits for one.
             self._scratch = SlotCache(self._model, num_slots=1, context_length=context_length)
+            self._writer = MemoryWriter(self._model, self._model.config)
             self._num_tokens = num_tokens
             empty = self._tokens(())
             self._model.prefill(self._scratch, 0, empty, all_logits=True, report=True)
@@ -166,6 +168,14 @@ class ModelRunner:
             targets: The tokens after each of the last of the piece; none where nothing is scored.
         """
         return await self.run(lambda: self._score(piece, targets))
+
+    async def write(self, reference: Sequence[int]) -> MemoryTensors:
+        """Write one memory; only the memory layers run.
+
+        Args:
+            reference: Its tokens, without prefix.
+        """
+        return await self.run(lambda: self._writer.write([reference])[0])
 
     def _prefill(self, job: PrefillJob) -> PrefillResult:
         output = self._read(self._cache, job.slot, job.piece, report=job.report)
