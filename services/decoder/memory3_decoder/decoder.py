@@ -182,7 +182,7 @@ class Decoder:
             make = partial(
                 WindowSession,
                 window=self._window,
-                bank=SessionBank(min(most, self._session_capacity)),
+                own=SessionBank(min(most, self._session_capacity)),
                 embedder=self._embedder,
                 write=self.engine.write,
                 metrics=self._metrics,

@@ -1,4 +1,4 @@
-"""Beyond the window: text that leaves it is read as memories, and everything else stays as it was."""
+"""Beyond the window: text that leaves it is read as memories, and all else stays as it was."""
 
 import asyncio
 

@@ -120,7 +120,8 @@ class Engine:
             num_open=wanted.sampling.n,
             caller=caller,
         )
-        if not request.session.reads:
+        is_long = request.session.is_full(len(wanted.prompt_tokens))
+        if not (request.session.reads or is_long):
             request.memories = request.session.without_memories(wanted.prompt_tokens)
         seed = wanted.sampling.seed
         seed = secrets.randbits(64) if seed is None else seed

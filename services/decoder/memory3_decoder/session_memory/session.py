@@ -35,7 +35,7 @@ class WindowSession(MemorySession):
     Args:
         arguments: Those of ``MemorySession``.
         window: What leaves and what stays.
-        bank: Empty; the memories of what left go there.
+        own: Empty; the memories of what left go there.
         embedder: Makes vectors of queries and texts.
         write: Writes memories of token ids.
         metrics: Counts.
@@ -46,7 +46,7 @@ class WindowSession(MemorySession):
         self,
         *arguments: Any,
         window: Window,
-        bank: SessionBank,
+        own: SessionBank,
         embedder: SessionEmbedder,
         write: Write,
         metrics: DecoderMetrics,
@@ -54,7 +54,7 @@ class WindowSession(MemorySession):
     ) -> None:
         super().__init__(*arguments, **wishes)
         self._window = window
-        self._own = bank
+        self._own = own
         self._embedder = embedder
         self._write = write
         self._metrics = metrics
