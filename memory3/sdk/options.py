@@ -22,6 +22,8 @@ class MemoryOptions(TypedDict, total=False):
             without and saying ``degraded``.
         report: Ask for the attention mass of every attached reference.
         with_references: Ask for text and origin of every attached reference.
+        session: Let prompt and output be longer than the window: what leaves it is written as
+            memories of this call. True, or the most memories to keep. Generation only.
         timeout: Seconds for the whole call.
     """
 
@@ -31,6 +33,7 @@ class MemoryOptions(TypedDict, total=False):
     strict: bool
     report: bool
     with_references: bool
+    session: bool | int
     timeout: float
 
 
@@ -123,12 +126,22 @@ def memory_message(options: Mapping[str, Any]) -> decoder_pb2.MemoryOptions:
     return message
 
 
+def _set_session(message: decoder_pb2.MemoryOptions, value: bool | int) -> None:
+    if value is False:
+        return
+    message.session.SetInParent()
+    if value is not True:
+        message.session.max_memories = value
+
+
 def _set(message: Any, name: str, value: Any, field: str) -> None:
     if value is None:
         return
     try:
         if name == "retrieval_timeout":
             getattr(message, name).CopyFrom(duration(value))
+        elif name == "session":
+            _set_session(message, value)
         elif name == "logit_bias":
             message.logit_bias.update(value)
         elif name == "stop":

@@ -252,6 +252,7 @@ class MemoryOptions(_message.Message):
     STRICT_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     WITH_REFERENCES_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     num_references: _builtins.int
     """num_references is the number of memories for each chunk, up to the checkpoint's references
     per chunk; unset means that number.
@@ -272,6 +273,12 @@ class MemoryOptions(_message.Message):
     def retrieval_timeout(self) -> _duration_pb2.Duration:
         """retrieval_timeout bounds one retrieval. Unset means the decoder's default."""
 
+    @_builtins.property
+    def session(self) -> Global___SessionOptions:
+        """session, if set, lets prompt and output be longer than the window: what leaves it is written
+        as memories of this call alone. Generate only.
+        """
+
     def __init__(
         self,
         *,
@@ -281,16 +288,43 @@ class MemoryOptions(_message.Message):
         strict: _builtins.bool = ...,
         report: _builtins.bool = ...,
         with_references: _builtins.bool = ...,
+        session: Global___SessionOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_references", b"_num_references", "num_references", b"num_references", "retrieval_timeout", b"retrieval_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_references", b"_num_references", "num_references", b"num_references", "retrieval_timeout", b"retrieval_timeout", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_references", b"_num_references", "num_references", b"num_references", "reference_ids", b"reference_ids", "report", b"report", "retrieval_timeout", b"retrieval_timeout", "strict", b"strict", "with_references", b"with_references"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_references", b"_num_references", "num_references", b"num_references", "reference_ids", b"reference_ids", "report", b"report", "retrieval_timeout", b"retrieval_timeout", "session", b"session", "strict", b"strict", "with_references", b"with_references"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__num_references: _TypeAlias = _typing.Literal["num_references"]  # noqa: Y015
     _WhichOneofArgType__num_references: _TypeAlias = _typing.Literal["_num_references", b"_num_references"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__num_references) -> _WhichOneofReturnType__num_references | None: ...
 
 Global___MemoryOptions: _TypeAlias = MemoryOptions  # noqa: Y015
+
+@_typing.final
+class SessionOptions(_message.Message):
+    """SessionOptions bound the memories that a call writes of its own text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_MEMORIES_FIELD_NUMBER: _builtins.int
+    max_memories: _builtins.int
+    """max_memories is the most memories that are kept, at least 1; the oldest are forgotten first.
+    Unset keeps as many as the decoder's settings allow.
+    """
+    def __init__(
+        self,
+        *,
+        max_memories: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_memories", b"_max_memories", "max_memories", b"max_memories"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_memories", b"_max_memories", "max_memories", b"max_memories"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_memories: _TypeAlias = _typing.Literal["max_memories"]  # noqa: Y015
+    _WhichOneofArgType__max_memories: _TypeAlias = _typing.Literal["_max_memories", b"_max_memories"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_memories) -> _WhichOneofReturnType__max_memories | None: ...
+
+Global___SessionOptions: _TypeAlias = SessionOptions  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
@@ -413,7 +447,9 @@ class ChunkMemories(_message.Message):
     choice: _builtins.int
     """choice is the number of the choice."""
     chunk: _builtins.int
-    """chunk is the number of the chunk, from 0 at the start of the prompt."""
+    """chunk is the number of the chunk, from 0 at the start of what is read of the prompt. Where text
+    has left the window, the chunks that stay are read again and told of again, under new numbers.
+    """
     start_token: _builtins.int
     """start_token is the offset of the chunk's first token, counted from the start of the prompt."""
     @_builtins.property
@@ -446,6 +482,7 @@ class AttachedReference(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     ATTENTION_MASS_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the id of the reference."""
     score: _builtins.float
@@ -456,7 +493,13 @@ class AttachedReference(_message.Message):
     """
     @_builtins.property
     def reference(self) -> _memory_pb2.Reference:
-        """reference is set if with_references was asked for."""
+        """reference is set if with_references was asked for. For text of the call itself it holds text
+        and number of tokens; Finish leaves it out where a session was asked for.
+        """
+
+    @_builtins.property
+    def session(self) -> Global___SessionSpan:
+        """session is set if the memory was written from the call's own text; id is then no id of a bank."""
 
     def __init__(
         self,
@@ -465,14 +508,41 @@ class AttachedReference(_message.Message):
         score: _builtins.float = ...,
         attention_mass: _builtins.float = ...,
         reference: _memory_pb2.Reference | None = ...,
+        session: Global___SessionSpan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_mass", b"attention_mass", "id", b"id", "reference", b"reference", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_mass", b"attention_mass", "id", b"id", "reference", b"reference", "score", b"score", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttachedReference: _TypeAlias = AttachedReference  # noqa: Y015
+
+@_typing.final
+class SessionSpan(_message.Message):
+    """SessionSpan says which tokens of a call a memory was written from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TOKEN_FIELD_NUMBER: _builtins.int
+    NUM_TOKENS_FIELD_NUMBER: _builtins.int
+    start_token: _builtins.int
+    """start_token is the offset of the first, counted from the start of the prompt."""
+    num_tokens: _builtins.int
+    """num_tokens counts them."""
+    def __init__(
+        self,
+        *,
+        start_token: _builtins.int = ...,
+        num_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_tokens", b"num_tokens", "start_token", b"start_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionSpan: _TypeAlias = SessionSpan  # noqa: Y015
 
 @_typing.final
 class Finish(_message.Message):
@@ -536,6 +606,7 @@ class Usage(_message.Message):
     RETRIEVALS_FIELD_NUMBER: _builtins.int
     TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_TIME_FIELD_NUMBER: _builtins.int
+    SESSION_MEMORIES_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """prompt_tokens counts the tokens of the prompt."""
     completion_tokens: _builtins.int
@@ -544,6 +615,10 @@ class Usage(_message.Message):
     """memories_attached counts the memories attached, over all chunks."""
     retrievals: _builtins.int
     """retrievals counts the calls to the retriever."""
+    session_memories: _builtins.int
+    """session_memories counts the memories written of the call's own text, those of the prompt in
+    every choice that shares them.
+    """
     @_builtins.property
     def time_to_first_token(self) -> _duration_pb2.Duration:
         """time_to_first_token is measured from the arrival of the request."""
@@ -561,10 +636,11 @@ class Usage(_message.Message):
         retrievals: _builtins.int = ...,
         time_to_first_token: _duration_pb2.Duration | None = ...,
         total_time: _duration_pb2.Duration | None = ...,
+        session_memories: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_first_token", b"time_to_first_token", "total_time", b"total_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "memories_attached", b"memories_attached", "prompt_tokens", b"prompt_tokens", "retrievals", b"retrievals", "time_to_first_token", b"time_to_first_token", "total_time", b"total_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "memories_attached", b"memories_attached", "prompt_tokens", b"prompt_tokens", "retrievals", b"retrievals", "session_memories", b"session_memories", "time_to_first_token", b"time_to_first_token", "total_time", b"total_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -799,6 +875,7 @@ class DecoderServiceGetInfoResponse(_message.Message):
     DTYPE_FIELD_NUMBER: _builtins.int
     RETRIEVER_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    SESSION_TOKENS_FIELD_NUMBER: _builtins.int
     num_slots: _builtins.int
     """num_slots is the number of sequences decoded at the same time."""
     num_running: _builtins.int
@@ -813,6 +890,10 @@ class DecoderServiceGetInfoResponse(_message.Message):
     """retriever is the address of the retriever; empty if none is configured."""
     version: _builtins.str
     """version is the version of the software."""
+    session_tokens: _builtins.int
+    """session_tokens is the most tokens of prompt and output together where memory.session is set;
+    0 where sessions are not offered.
+    """
     @_builtins.property
     def checkpoint(self) -> _memory_pb2.CheckpointInfo:
         """checkpoint is the loaded checkpoint."""
@@ -828,10 +909,11 @@ class DecoderServiceGetInfoResponse(_message.Message):
         dtype: _builtins.str = ...,
         retriever: _builtins.str = ...,
         version: _builtins.str = ...,
+        session_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "context_length", b"context_length", "dtype", b"dtype", "num_running", b"num_running", "num_slots", b"num_slots", "num_waiting", b"num_waiting", "retriever", b"retriever", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "context_length", b"context_length", "dtype", b"dtype", "num_running", b"num_running", "num_slots", b"num_slots", "num_waiting", b"num_waiting", "retriever", b"retriever", "session_tokens", b"session_tokens", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

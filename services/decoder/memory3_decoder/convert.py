@@ -6,6 +6,7 @@ What a request asks for is checked here before anything is done for it. It must 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from google.protobuf.duration_pb2 import Duration
 from tokenizers import Tokenizer
@@ -19,11 +20,13 @@ from memory3_decoder.events import (
     FinishReason,
     TextDelta,
     TokenLogprob,
+    TokenSpan,
     Usage,
 )
 from memory3_decoder.parameters import (
     DEFAULT_MAX_TOKENS,
     GenerationRequest,
+    MemoryOptions,
     ScoringRequest,
 )
 from memory3_decoder.validation import (
@@ -70,16 +73,20 @@ class RequestReader:
         """
         bank = check_bank(message.bank)
         memory = read_memory_options(message.memory, bank, self._limits)
-        sampling = read_sampling(message.sampling, self._limits)
+        limits, unit = self._limits, "window"
+        if memory.session is not None:
+            limits = replace(limits, context_length=limits.session_tokens)
+            unit = "session"
+        sampling = read_sampling(message.sampling, limits)
         tokens = self.tokens(message.prompt, "prompt")
-        left = self._limits.context_length - len(tokens)
+        left = limits.context_length - len(tokens)
         wanted = sampling.max_tokens
         if left < (wanted or 1):
             refuse(
                 "prompt" if wanted is None else "sampling.max_tokens",
                 f"{len(tokens)} tokens of the prompt and {wanted or 1} more do not fit into the "
-                f"window of {self._limits.context_length}",
-                "shorten the prompt, or ask for fewer tokens",
+                f"{unit} of {limits.context_length}",
+                "shorten the prompt, or ask for fewer tokens" + self._way_on(memory),
             )
         if sampling.min_tokens > left:
             refuse("sampling.min_tokens", f"only {left} tokens are left", "ask for fewer")
@@ -105,6 +112,8 @@ class RequestReader:
         """
         bank = check_bank(message.bank)
         memory = read_memory_options(message.memory, bank, self._limits)
+        if memory.session is not None:
+            refuse("memory.session", "scoring has no sessions", "leave it unset")
         if not 1 <= len(message.continuations) <= MAX_CONTINUATIONS:
             refuse(
                 "continuations",
@@ -133,6 +142,11 @@ class RequestReader:
             memory=memory,
             deadline=deadline,
         )
+
+    def _way_on(self, memory: MemoryOptions) -> str:
+        """What else a caller can do whose text does not fit."""
+        is_open = memory.session is None and self._limits.session_tokens
+        return ", or set memory.session to go on past the window" if is_open else ""
 
     def tokens(self, text: str, field: str) -> tuple[int, ...]:
         """The tokens of a text, without any begin token.
@@ -213,10 +227,15 @@ def _chunk(event: ChunkMemories) -> decoder_pb2.ChunkMemories:
                 score=attached.score,
                 attention_mass=attached.attention_mass,
                 reference=attached.reference,
+                session=None if attached.span is None else _span(attached.span),
             )
             for attached in event.references
         ],
     )
+
+
+def _span(span: TokenSpan) -> decoder_pb2.SessionSpan:
+    return decoder_pb2.SessionSpan(start_token=span.start, num_tokens=span.num_tokens)
 
 
 def _finish(event: Finished) -> decoder_pb2.Finish:
@@ -237,6 +256,7 @@ def _usage(usage: Usage) -> decoder_pb2.Usage:
         completion_tokens=usage.completion_tokens,
         memories_attached=usage.memories_attached,
         retrievals=usage.retrievals,
+        session_memories=usage.session_memories,
         time_to_first_token=_duration(usage.time_to_first_token_s),
         total_time=_duration(usage.total_time_s),
     )

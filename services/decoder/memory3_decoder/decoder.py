@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+
+import torch
 
 from memory3.checkpoint import Checkpoint
 from memory3.errors import InvalidArgumentError, SettingsError
@@ -21,6 +24,13 @@ from memory3_decoder.metrics import DecoderMetrics
 from memory3_decoder.parameters import GenerationRequest, ScoringRequest
 from memory3_decoder.retrieval import MemoryCache, MemorySource, RetrieverClient
 from memory3_decoder.session import MemorySession
+from memory3_decoder.session_memory import (
+    SessionBank,
+    SessionEmbedder,
+    Window,
+    WindowSession,
+    capacity,
+)
 from memory3_decoder.settings import DecoderSettings
 from memory3_decoder.validation import RequestLimits
 
@@ -40,6 +50,8 @@ class Decoder:
         requests: Reads and checks requests.
         context_length: Most tokens of prompt and output together.
         dtype: Number format of weights and cache.
+        session_tokens: Most tokens of prompt and output together in a session; 0 where sessions
+            are not offered.
         retriever: Address of the retriever; empty where there is none.
     """
 
@@ -63,9 +75,21 @@ class Decoder:
         self._runner = runner
         self._source = source
         config = checkpoint.config
+        self._window = Window(context_length, config.memory.reference_length)
+        self._session_capacity = capacity(config, getattr(torch, dtype), settings.session_bytes)
+        self.session_tokens = settings.session_tokens
+        if not (self._window.can_move and self._session_capacity):
+            self.session_tokens = 0
+        self._embedder = SessionEmbedder(checkpoint)
+        self._metrics = metrics
         self.requests = RequestReader(
             checkpoint.tokenizer,
-            RequestLimits(num_tokens, context_length, config.memory.references_per_chunk),
+            RequestLimits(
+                num_tokens,
+                context_length,
+                config.memory.references_per_chunk,
+                self.session_tokens,
+            ),
         )
         self.engine = Engine(
             runner,
@@ -149,10 +173,22 @@ class Decoder:
         """Stop at once; what is not finished fails as draining."""
         await self.engine.close()
         await self._source.close()
+        await self._embedder.close()
         await self._runner.close()
 
     def _open_session(self, wanted: GenerationRequest | ScoringRequest) -> MemorySession:
-        return MemorySession(
+        make: Callable[..., MemorySession] = MemorySession
+        if wanted.memory.session is not None:
+            most = wanted.memory.session.max_memories or self._session_capacity
+            make = partial(
+                WindowSession,
+                window=self._window,
+                own=SessionBank(min(most, self._session_capacity)),
+                embedder=self._embedder,
+                write=self.engine.write,
+                metrics=self._metrics,
+            )
+        return make(
             self._source,
             self.checkpoint.tokenizer,
             self.checkpoint.config.memory,

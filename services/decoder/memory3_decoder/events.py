@@ -44,20 +44,35 @@ class TextDelta:
 
 
 @dataclass(frozen=True)
+class TokenSpan:
+    """Tokens of a call's own text that a memory was written from.
+
+    Attributes:
+        start: Offset of the first from the start of the prompt.
+        num_tokens: How many.
+    """
+
+    start: int
+    num_tokens: int
+
+
+@dataclass(frozen=True)
 class AttachedReference:
     """A reference that a chunk can read.
 
     Attributes:
-        id: Its id.
+        id: Its id; empty where there is a span.
         score: Cosine of the chunk's query and the reference.
         attention_mass: Share of attention; 0 unless a report was asked for.
         reference: Text and origin, if asked for.
+        span: The tokens of the call that it was written from; None for one of a bank.
     """
 
     id: str
     score: float
     attention_mass: float = 0.0
     reference: Reference | None = None
+    span: TokenSpan | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,8 @@ class Usage:
         retrievals: Calls to the retriever; the prompt's counts in every choice that shares it.
         time_to_first_token_s: Seconds from the arrival of the request.
         total_time_s: Seconds from the arrival of the request.
+        session_memories: Memories written of the call's own text; the prompt's count in every
+            choice that shares them.
     """
 
     prompt_tokens: int
@@ -103,6 +120,7 @@ class Usage:
     retrievals: int
     time_to_first_token_s: float
     total_time_s: float
+    session_memories: int = 0
 
 
 @dataclass(frozen=True)

@@ -60,4 +60,13 @@ class DecoderMetrics:
         self.memory_cache_hits = counter("memory_cache_hits", "Memories that were held already.")
         self.memory_cache_misses = counter("memory_cache_misses", "Memories that were sent.")
         self.memory_cache_bytes = gauge("memory_cache_bytes", "Bytes of memories held.")
+        self.session_memories = counter(
+            "session_memories", "Memories written of text that left the window."
+        )
+        self.session_moves = counter(
+            "session_moves", "Times that text left the window of a session."
+        )
+        self.session_bytes = gauge(
+            "session_bytes", "Bytes of session memories of running sequences."
+        )
         self.checkpoint = gauge("decoder_checkpoint", "1 for the checkpoint loaded.", "digest")

@@ -67,6 +67,17 @@ class SamplingParameters:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """Bounds of the memories that a call writes of its own text.
+
+    Attributes:
+        max_memories: The most that are kept; None keeps what the settings allow.
+    """
+
+    max_memories: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryOptions:
     """Which memories are attached, and what happens when they are late.
 
@@ -77,6 +88,7 @@ class MemoryOptions:
         strict: Fail instead of going on without.
         report: Measure the attention mass of every memory.
         with_references: Tell text and origin of every attached reference.
+        session: Write what leaves the window as memories; None ends where the window does.
     """
 
     num_references: int | None = None
@@ -85,6 +97,7 @@ class MemoryOptions:
     strict: bool = False
     report: bool = False
     with_references: bool = False
+    session: SessionOptions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

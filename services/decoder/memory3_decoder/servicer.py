@@ -91,6 +91,7 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
             dtype=decoder.dtype,
             retriever=decoder.retriever,
             version=memory3.__version__,
+            session_tokens=decoder.session_tokens,
         )
 
     def _decoder(self) -> Decoder:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from tokenizers import Tokenizer
 
@@ -52,12 +53,14 @@ class PromptMemories:
         inherited: What the first generated chunk reads.
         degraded_reason: Why some are missing, for people; empty where none is.
         num_retrievals: Calls to the retriever.
+        start: Tokens before the first that is read; not 0 only where text has left the window.
     """
 
     chunks: tuple[Memories, ...]
     inherited: Memories = ()
     degraded_reason: str = ""
     num_retrievals: int = 0
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,28 @@ class MemorySession:
     def refreshes(self) -> bool:
         """Whether generated chunks look for memories of their own."""
         return self.reads and not self._options.reference_ids
+
+    @property
+    def num_written(self) -> int:
+        """Memories written of the request's own text: none, but see ``session_memory``."""
+        return 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of memories that it holds itself."""
+        return 0
+
+    def fork(self) -> Self:
+        """The memory cycle of one choice."""
+        return self
+
+    def is_full(self, num_tokens: int) -> bool:
+        """Whether a window of so many tokens is to be moved: never, but see ``session_memory``."""
+        return False
+
+    async def for_window(self, tokens: Sequence[int], start: int) -> PromptMemories:
+        """The memories of what stays in a window that is full; see ``session_memory``."""
+        raise AssertionError("the window of this request cannot be moved")
 
     def without_memories(self, tokens: Sequence[int]) -> PromptMemories:
         """What a prompt reads where there is nothing to read."""

@@ -66,6 +66,19 @@ class DecoderSettings(ServiceSettings):
         ge=0,
         description="The bytes of memories kept on the device after they were read; 0 for none.",
     )
+    session_tokens: int = Field(
+        131072,
+        ge=0,
+        le=1048576,
+        description="The most tokens of prompt and output together where a request asks for a "
+        "session; 0 offers none.",
+    )
+    session_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        description="The bytes of memories that one choice of a session keeps of its own text; the "
+        "oldest are forgotten first.",
+    )
     memory_cache_max_age_s: float = Field(
         600.0,
         gt=0,

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from memory3.errors import InvalidArgumentError
 from memory3.v1 import decoder_pb2
-from memory3_decoder.parameters import MemoryOptions, SamplingParameters
+from memory3_decoder.parameters import MemoryOptions, SamplingParameters, SessionOptions
 
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1024
@@ -34,11 +34,13 @@ class RequestLimits:
         num_tokens: Size of the vocabulary.
         context_length: Most tokens of prompt and output together.
         references_per_chunk: Most memories of a chunk.
+        session_tokens: Most tokens of prompt and output together in a session; 0 offers none.
     """
 
     num_tokens: int
     context_length: int
     references_per_chunk: int
+    session_tokens: int = 0
 
 
 def refuse(field: str, message: str, remedy: str) -> NoReturn:
@@ -129,7 +131,29 @@ def read_memory_options(
         strict=message.strict,
         report=message.report,
         with_references=message.with_references,
+        session=_session(message, limits),
     )
+
+
+def _session(message: decoder_pb2.MemoryOptions, limits: RequestLimits) -> SessionOptions | None:
+    if not message.HasField("session"):
+        return None
+    if not limits.session_tokens:
+        refuse(
+            "memory.session",
+            "this decoder offers no sessions",
+            "leave it unset, or have the decoder started with session_tokens and session_bytes "
+            "above 0 and a window of two references at least",
+        )
+    given = message.session
+    number = given.max_memories if given.HasField("max_memories") else None
+    if number is not None and number < 1:
+        refuse(
+            "memory.session.max_memories",
+            f"{number} memories cannot be kept",
+            "use at least 1, or leave it unset for as many as the decoder allows",
+        )
+    return SessionOptions(max_memories=number)
 
 
 def _integer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from memory3_decoder.events import AttachedReference, ChunkMemories
 from memory3_decoder.session import Memories
@@ -13,7 +13,7 @@ from memory3_decoder.session import Memories
 class _Chunk:
     number: int
     start_token: int
-    memories: Memories
+    references: tuple[AttachedReference, ...]
     mass: list[float] = field(default_factory=list)
     num_measured: int = 0
 
@@ -23,16 +23,19 @@ class ChunkRecord:
 
     Args:
         choice: Number of the choice.
+        keeps_text: Whether the report repeats the texts of references; a session may have very
+            many chunks.
     """
 
-    def __init__(self, choice: int) -> None:
+    def __init__(self, choice: int, *, keeps_text: bool = True) -> None:
         self._choice = choice
+        self._keeps_text = keeps_text
         self._chunks: list[_Chunk] = []
 
     @property
     def num_memories(self) -> int:
         """Memories attached, over all chunks."""
-        return sum(len(chunk.memories) for chunk in self._chunks)
+        return sum(len(chunk.references) for chunk in self._chunks)
 
     def open(self, start_token: int, memories: Memories) -> ChunkMemories:
         """Begin the next chunk.
@@ -44,9 +47,19 @@ class ChunkRecord:
         Returns:
             The event that tells of it.
         """
-        chunk = _Chunk(len(self._chunks), start_token, memories)
-        self._chunks.append(chunk)
-        return self._event(chunk)
+        # Not the memories themselves: what no chunk reads any more must not be kept alive.
+        references = tuple(
+            AttachedReference(
+                memory.reference_id, memory.score, reference=memory.reference, span=memory.span
+            )
+            for memory in memories
+        )
+        number = len(self._chunks)
+        kept = references
+        if not self._keeps_text:
+            kept = tuple(replace(reference, reference=None) for reference in references)
+        self._chunks.append(_Chunk(number, start_token, kept))
+        return ChunkMemories(self._choice, number, start_token, references)
 
     def measure(self, mass: Sequence[float]) -> None:
         """Add to the newest chunk the attention mass of one token, or of all its tokens.
@@ -66,9 +79,7 @@ class ChunkRecord:
 
     def _event(self, chunk: _Chunk) -> ChunkMemories:
         references = []
-        for place, memory in enumerate(chunk.memories):
+        for place, reference in enumerate(chunk.references):
             mass = chunk.mass[place] / chunk.num_measured if chunk.num_measured else 0.0
-            references.append(
-                AttachedReference(memory.reference_id, memory.score, mass, memory.reference)
-            )
+            references.append(replace(reference, attention_mass=mass))
         return ChunkMemories(self._choice, chunk.number, chunk.start_token, tuple(references))

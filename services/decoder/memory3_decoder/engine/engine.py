@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
 from memory3.errors import DrainingError, InvalidArgumentError, QueueFullError
+from memory3.memory.tensors import MemoryTensors
 from memory3.model.config import ModelConfig
 from memory3_decoder.engine.loop import DecodeLoop
 from memory3_decoder.engine.request import Request
@@ -17,11 +19,14 @@ from memory3_decoder.engine.runner import ModelRunner
 from memory3_decoder.engine.scoring import Scores, ScoringJob
 from memory3_decoder.engine.sequence import Sequence
 from memory3_decoder.engine.stream import EventStream
+from memory3_decoder.engine.writing import WritingJob
 from memory3_decoder.metrics import DecoderMetrics
 from memory3_decoder.parameters import GenerationRequest, ScoringRequest
 from memory3_decoder.session import MemorySession
 
 _RETRY_AFTER_S = 1.0
+
+Tokens = abc.Sequence[abc.Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,8 @@ class Engine:
             num_open=wanted.sampling.n,
             caller=caller,
         )
-        if not request.session.reads:
+        is_long = request.session.is_full(len(wanted.prompt_tokens))
+        if not (request.session.reads or is_long):
             request.memories = request.session.without_memories(wanted.prompt_tokens)
         seed = wanted.sampling.seed
         seed = secrets.randbits(64) if seed is None else seed
@@ -154,6 +160,20 @@ class Engine:
             return scores
         finally:
             self._num_scoring -= 1
+
+    async def write(self, references: Tokens) -> list[MemoryTensors]:
+        """Write memories between the steps of the others.
+
+        Args:
+            references: Token ids of each, 1 to the checkpoint's reference length.
+
+        Raises:
+            DrainingError: The engine is stopping.
+        """
+        self._check_open()
+        done: asyncio.Future[list[MemoryTensors]] = asyncio.get_running_loop().create_future()
+        self._loop.add_writing(WritingJob(references, done))
+        return await done
 
     def _check_open(self) -> None:
         if self._loop.is_closing:

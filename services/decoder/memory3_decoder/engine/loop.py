@@ -23,6 +23,7 @@ from memory3_decoder.engine.request import Request
 from memory3_decoder.engine.runner import ModelRunner, PrefillJob
 from memory3_decoder.engine.scoring import ScoringJob, ScoringQueue
 from memory3_decoder.engine.sequence import Sequence
+from memory3_decoder.engine.writing import WritingJob, WritingQueue
 from memory3_decoder.events import Event
 from memory3_decoder.metrics import DecoderMetrics
 from memory3_decoder.session import PromptMemories, Refresh
@@ -56,7 +57,9 @@ class DecodeLoop:
         # Sequences whose prompts are read, in the order in which they take turns.
         self._reading: deque[Sequence] = deque()
         self._scoring = ScoringQueue()
-        self._score_first = False
+        self._writing = WritingQueue()
+        # What is read between two steps, in the order of its turns at being first.
+        self._turns = deque((self._read_prompts, self._score, self._write))
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -97,6 +100,11 @@ class DecodeLoop:
     def add_job(self, job: ScoringJob) -> None:
         """Put a scoring job among those that take turns."""
         self._scoring.add(job)
+        self.wake()
+
+    def add_writing(self, job: WritingJob) -> None:
+        """Put a writing job among those that take turns."""
+        self._writing.add(job)
         self.wake()
 
     def leave(self, request: Request) -> None:
@@ -140,6 +148,9 @@ class DecodeLoop:
         self._metrics.awaiting_memories.set(
             sum(sequence.awaits_memories for sequence in self._running.values())
         )
+        self._metrics.session_bytes.set(
+            sum(sequence.session.num_bytes for sequence in self._running.values())
+        )
 
     def _start_retrievals(self) -> None:
         for request in self._waiting.to_retrieve():
@@ -162,15 +173,15 @@ class DecodeLoop:
             self._reading.append(sequence)
 
     async def _read(self) -> bool:
-        """Read what is due of prompts and scores, within the budget of a turn. Whether any was.
+        """Read what is due of prompts, scores and memories to write. Whether any was.
 
-        They take turns at being first, so neither waits for the other to end.
+        All within the budget of a turn; they take turns at being first, so none waits for another
+        to end.
         """
-        first, second = self._read_prompts, self._score
-        if self._score_first:
-            first, second = second, first
-        self._score_first = not self._score_first
-        left = await second(await first(self._prefill_tokens))
+        left = self._prefill_tokens
+        for read in self._turns:
+            left = await read(left)
+        self._turns.rotate(-1)
         return left < self._prefill_tokens
 
     async def _read_prompts(self, budget: int) -> int:
@@ -216,6 +227,23 @@ class DecodeLoop:
                     job.done.set_exception(_typed(error))
         return budget
 
+    async def _write(self, budget: int) -> int:
+        """Write what the budget allows, a reference of each job in turn; what is left of it."""
+        while (job := self._writing.pop()) is not None:
+            cost = len(job.next_reference)
+            # A reference may be longer than the whole budget, and has its turn all the same.
+            if cost > budget and budget < self._prefill_tokens:
+                self._writing.put_back(job)
+                break
+            budget -= cost
+            try:
+                if not job.add(await self._runner.write(job.next_reference)):
+                    self._writing.add(job)
+            except Exception as error:
+                if not job.done.done():
+                    job.done.set_exception(_typed(error))
+        return budget
+
     async def _step(self) -> bool:
         """Step every sequence that can be stepped. Whether there was one."""
         ready = [
@@ -254,8 +282,13 @@ class DecodeLoop:
             if request.num_open == 0:
                 request.close()
                 request.stream.end()
+        elif sequence.wants_move:
+            sequence.stop_refreshing()
+            move = sequence.session.for_window(sequence.window_tokens, sequence.window_start)
+            sequence.moving = request.context.run(asyncio.create_task, move)
+            sequence.moving.add_done_callback(partial(self._moved, sequence))
         elif sequence.wants_refresh:
-            search = request.session.refresh(sequence.full_chunk)
+            search = sequence.session.refresh(sequence.full_chunk)
             sequence.refreshing = request.context.run(asyncio.create_task, search)
             sequence.refreshing.add_done_callback(partial(self._refreshed, sequence))
 
@@ -264,6 +297,14 @@ class DecodeLoop:
             if not task.cancelled():
                 sequence.refreshed(task.result())
                 sequence.refreshing = None
+        self._wake.set()
+
+    def _moved(self, sequence: Sequence, task: asyncio.Task[PromptMemories]) -> None:
+        with self._failing(sequence.request):
+            # Not that of a sequence that has lost its slot meanwhile.
+            if not task.cancelled() and sequence.moving is task:
+                sequence.moved(task.result())
+                self._reading.append(sequence)
         self._wake.set()
 
     def _free_slot(self, sequence: Sequence) -> None:
@@ -292,6 +333,8 @@ class DecodeLoop:
         self._sweep()
         while (job := self._scoring.pop()) is not None:
             job.done.set_exception(error)
+        while (writing := self._writing.pop()) is not None:
+            writing.done.set_exception(error)
 
 
 def _too_late() -> DeadlineExceededError:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from memory3.memory.tensors import MemoryTensors
+from memory3.memory.writer import MemoryWriter
 from memory3.model.cache import SlotCache
 from memory3.model.step import StepKind, make_step
 from memory3.model.transformer import StepOutput, Transformer
@@ -133,6 +134,7 @@ class ModelRunner:
             # Scoring has a slot of its own, so that it never waits for one.
             self._scratch = SlotCache(self._model, num_slots=1, context_length=context_length)
             self._decode = make_step(decode_step, self._model, self._cache)
+            self._writer = MemoryWriter(self._model, self._model.config)
             self._num_tokens = num_tokens
             empty = self._tokens(())
             self._model.prefill(self._scratch, 0, empty, all_logits=True, report=True)
@@ -174,6 +176,14 @@ class ModelRunner:
             targets: The tokens after each of the last of the piece; none where nothing is scored.
         """
         return await self.run(lambda: self._score(piece, targets))
+
+    async def write(self, reference: Sequence[int]) -> MemoryTensors:
+        """Write one memory; only the memory layers run.
+
+        Args:
+            reference: Its tokens, without prefix.
+        """
+        return await self.run(lambda: self._writer.write([reference])[0])
 
     def _prefill(self, job: PrefillJob) -> PrefillResult:
         output = self._read(self._cache, job.slot, job.piece, report=job.report)

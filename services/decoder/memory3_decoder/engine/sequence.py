@@ -28,8 +28,10 @@ class Sequence:
 
     Attributes:
         request: The request it is a choice of.
+        session: Its memory cycle.
         slot: The slot it holds; None while it waits for one.
         refreshing: The running search for the next chunk's memories.
+        moving: What is done when its window is full, while it runs.
 
     Args:
         request: The request it is a choice of.
@@ -44,6 +46,8 @@ class Sequence:
         self.request = request
         self.slot: int | None = None
         self.refreshing: asyncio.Task[Refresh] | None = None
+        self.moving: asyncio.Task[PromptMemories] | None = None
+        self.session = request.session
         wanted = request.wanted
         end_ids = set(wanted.sampling.stop_token_ids)
         if not wanted.sampling.ignore_eos:
@@ -64,9 +68,13 @@ class Sequence:
             max_tokens=wanted.max_tokens,
             end_ids=end_ids,
         )
-        self._chunks = ChunkRecord(choice)
+        self._chunks = ChunkRecord(choice, keeps_text=wanted.memory.session is None)
         self._metrics = metrics
         self._pieces: Pieces | None = None
+        # What is read in one go, a prompt or what stays when a window is full, and what follows.
+        self._window = PromptMemories(())
+        self._is_read = False
+        self._num_before = 0  # tokens generated before that
         self._prompt_mass: list[list[float]] = []
         self._num_chunks_begun = 0
         self._memories: Memories = ()
@@ -83,8 +91,8 @@ class Sequence:
 
     @property
     def is_read(self) -> bool:
-        """Whether its prompt has been read to the end."""
-        return bool(self._text.tokens)
+        """Whether its prompt, or what stays of a full window, has been read to the end."""
+        return self._is_read
 
     @property
     def num_unread(self) -> int:
@@ -96,7 +104,22 @@ class Sequence:
     @property
     def awaits_memories(self) -> bool:
         """Whether the next token belongs to a chunk whose memories are still looked for."""
-        return self.refreshing is not None and self._chunk_is_due
+        return self.moving is not None or (self.refreshing is not None and self._chunk_is_due)
+
+    @property
+    def wants_move(self) -> bool:
+        """Whether the window is full and a token will be read."""
+        return not self.is_finished and self.session.is_full(len(self.window_tokens))
+
+    @property
+    def window_tokens(self) -> list[int]:
+        """The tokens in the window, those not read yet included."""
+        return [*self.request.wanted.prompt_tokens, *self._text.tokens][self._window.start :]
+
+    @property
+    def window_start(self) -> int:
+        """Offset of the first of them from the start of the prompt."""
+        return self._window.start
 
     @property
     def wants_refresh(self) -> bool:
@@ -104,8 +127,8 @@ class Sequence:
         num_tokens = len(self._text.tokens)
         return (
             not self.is_finished
-            and self.request.session.refreshes
-            and num_tokens % self.request.chunk_length == 0
+            and self.session.refreshes
+            and (num_tokens - self._num_before) % self.request.chunk_length == 0
             and num_tokens + 1 < self.request.wanted.max_tokens
         )
 
@@ -117,12 +140,25 @@ class Sequence:
     def begin(self, slot: int) -> None:
         """Take a slot; the prompt's memories are there."""
         self.slot = slot
-        found = self._found
-        self._degraded_reason = found.degraded_reason
-        self._num_retrievals = found.num_retrievals
-        self._memories = found.inherited
+        self.session = self.request.session.fork()
+        self._begin_window(self._found)
+
+    def moved(self, found: PromptMemories) -> None:
+        """Go on in a window from which text has left; what stays is read anew, as a prompt is."""
+        self.moving = None
+        self._begin_window(found)
+
+    def _begin_window(self, found: PromptMemories) -> None:
+        self._window = found
+        self._is_read = False
+        self._num_before = len(self._text.tokens)
+        self._num_chunks_begun = 0
+        self._prompt_mass = []
+        self._degraded_reason = self._degraded_reason or found.degraded_reason
+        self._num_retrievals += found.num_retrievals
+        self._memories, self._next_memories = found.inherited, None
         self._pieces = Pieces(
-            self.request.wanted.prompt_tokens,
+            self.window_tokens,
             # An empty prompt still has the separator, which reads as the first chunk does.
             [_tensors(memories) for memories in found.chunks or (found.inherited,)],
             self.request.chunk_length,
@@ -143,10 +179,12 @@ class Sequence:
         self._metrics.prompt_tokens.inc(len(job.piece.tokens))
         if result.sampled is None:
             return []
+        self._is_read = True
         events: list[Event] = []
         mass = self._prompt_mass
-        for number, memories in enumerate(self._found.chunks):
-            self._open(events, number * self.request.chunk_length, memories, mass[number:])
+        for number, memories in enumerate(self._window.chunks):
+            offset = self._window.start + number * self.request.chunk_length
+            self._open(events, offset, memories, mass[number:])
         self._begin_chunk(events)
         self._take(events, result.sampled)
         return events
@@ -171,7 +209,7 @@ class Sequence:
     def stepped(self, result: StepResult) -> list[Event]:
         """Take in what a step gave; the events that follow from it."""
         events: list[Event] = []
-        if result.mass and self.request.session.reads:
+        if result.mass and self.session.reads:
             self._chunks.measure(result.mass)
         self._take(events, result.sampled)
         return events
@@ -183,7 +221,10 @@ class Sequence:
         self._next_memories = refresh.memories
 
     def stop_refreshing(self) -> None:
-        """End a search that nobody waits for any more."""
+        """End what nobody waits for any more."""
+        if self.moving is not None:
+            self.moving.cancel()
+            self.moving = None
         if self.refreshing is not None:
             self.refreshing.cancel()
             self.refreshing = None
@@ -197,17 +238,18 @@ class Sequence:
     @property
     def _chunk_is_due(self) -> bool:
         """Whether the token to be read next is the first of a chunk."""
-        return len(self._text.tokens) > self._num_chunks_begun * self.request.chunk_length
+        num_tokens = len(self._text.tokens) - self._num_before
+        return num_tokens > self._num_chunks_begun * self.request.chunk_length
 
     def _begin_chunk(self, events: list[Event]) -> None:
-        offset = self._num_chunks_begun * self.request.chunk_length
+        offset = self._num_before + self._num_chunks_begun * self.request.chunk_length
         self._open(events, len(self.request.wanted.prompt_tokens) + offset, self._memories, [])
         self._num_chunks_begun += 1
 
     def _open(
         self, events: list[Event], start_token: int, memories: Memories, mass: list[list[float]]
     ) -> None:
-        if not self.request.session.reads:
+        if not self.session.reads:
             return
         events.append(self._chunks.open(start_token, memories))
         self._metrics.memories_attached.inc(len(memories))
@@ -234,6 +276,7 @@ class Sequence:
             retrievals=self._num_retrievals,
             time_to_first_token_s=self._first_token_at - arrived,
             total_time_s=self._last_token_at - arrived,
+            session_memories=self.session.num_written,
         )
         self._metrics.success.labels(self._text.reason.value).inc()
         self._metrics.e2e.observe(usage.total_time_s)

@@ -17,6 +17,7 @@ from memory3.errors import BackendUnavailableError, DeadlineExceededError
 from memory3.memory.reader import MemoryReader
 from memory3.memory.tensors import MemoryTensors
 from memory3.v1 import memory_pb2
+from memory3_decoder.events import TokenSpan
 from memory3_decoder.metrics import DecoderMetrics
 from memory3_decoder.retrieval.cache import MemoryCache
 from memory3_decoder.retrieval.client import (
@@ -37,16 +38,18 @@ class AttachedMemory:
     """A memory that a chunk reads.
 
     Attributes:
-        reference_id: Its reference.
+        reference_id: Its reference; empty where there is a span.
         score: Cosine of the chunk's query and the reference.
         tensors: The memory itself.
         reference: Text and origin, if asked for.
+        span: The tokens of the call that it was written from; None for one of a bank.
     """
 
     reference_id: str
     score: float
     tensors: MemoryTensors
     reference: memory_pb2.Reference | None = None
+    span: TokenSpan | None = None
 
 
 @dataclass(frozen=True)
