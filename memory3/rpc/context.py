@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from memory3.observability import tracing
+
 REQUEST_ID_KEY = "x-request-id"
 
 # What a caller may choose as an id: printable, short, safe in a log line.
@@ -45,5 +47,7 @@ def request_id_of(metadata: Iterable[Any] | None) -> str:
 
 
 def call_metadata() -> tuple[tuple[str, str], ...]:
-    """The metadata to send with an outgoing call, so that one id follows a request everywhere."""
-    return ((REQUEST_ID_KEY, current_request_id() or new_request_id()),)
+    """What an outgoing call carries, so that one id and one trace follow a request everywhere."""
+    own = ((REQUEST_ID_KEY, current_request_id() or new_request_id()),)
+    traceparent = tracing.current().traceparent
+    return own if traceparent is None else (*own, (tracing.TRACEPARENT_KEY, traceparent))

@@ -150,6 +150,13 @@ class RetrieverMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.encoder_calls = Histogram(
+            "memory3_encoder_call_seconds",
+            "Seconds of the calls to encoders, by method and status code.",
+            ["method", "code"],
+            registry=registry,
+            buckets=_STEP_BUCKETS_S,
+        )
         self.banks = Gauge("memory3_banks", "Banks that are open.", registry=registry)
         self.replica_generation = Gauge(
             "memory3_replica_generation",
