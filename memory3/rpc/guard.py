@@ -104,7 +104,9 @@ class CallGuard:
         self._metrics.requests.labels(call.method, call.code).inc()
         seconds = time.perf_counter() - call.started
         self._metrics.latency.labels(call.method).observe(seconds)
-        _log.debug("answered", method=call.method, code=call.code, seconds=round(seconds, 6))
+        # In an application that has not set up logs, structlog would write to standard output.
+        if structlog.is_configured():
+            _log.debug("answered", method=call.method, code=call.code, seconds=round(seconds, 6))
         tracing.leave_call(call.span, call.code)
         self._metrics.running.labels(call.method).dec()
         structlog.contextvars.unbind_contextvars("request_id", "trace_id")

@@ -115,11 +115,35 @@ def up(
         state=state or state_folder(),
         ports={"decoder": ports[0], "retriever": ports[1], "encoder": ports[2]},
         cache=cache,
+        environment=_metrics_ports(random_ports),
     )
     for name in _OVERRULED:
         if name in os.environ:
             warn(f"{name} is not used: {_OVERRULED[name]}")
     _run(LocalServices(options), ready_timeout, output)
+
+
+def _metrics_ports(random_ports: bool) -> dict[str, str]:
+    """The variables that have each service serve its metrics, for `memory3 top` and Prometheus."""
+    from memory3.cli.states import METRICS_PORTS
+    from memory3.launcher.ports import free_ports, is_free
+
+    others = iter(free_ports(len(METRICS_PORTS)))
+    ports = {}
+    for name, port in METRICS_PORTS.items():
+        variable = f"MEMORY3_{name.upper()}_METRICS_PORT"
+        usual = not random_ports and is_free(port)
+        ports[variable] = os.environ.get(variable) or str(port if usual else next(others))
+    return ports
+
+
+def _metrics_at(services: LocalServices) -> dict[str, str]:
+    """Where the metrics of the services are; those that are switched off are left out."""
+    ports = {
+        name: services.options.environment[f"MEMORY3_{name.upper()}_METRICS_PORT"]
+        for name in services.addresses
+    }
+    return {name: f"127.0.0.1:{port}" for name, port in ports.items() if port != "0"}
 
 
 def _run(services: LocalServices, ready_timeout: float, output: Output) -> None:
@@ -173,7 +197,8 @@ def _print_ready(services: LocalServices, output: Output) -> None:
 
     if output is Output.JSON:
         folders = {"data": services.options.data, "logs": services.options.state}
-        print_json({"addresses": services.addresses, **folders})
+        told = {"addresses": services.addresses, "metrics": _metrics_at(services)}
+        print_json({**told, **folders})
         sys.stdout.flush()
         return
     print("memory3 is ready")
@@ -185,4 +210,6 @@ def _print_ready(services: LocalServices, output: Output) -> None:
         print("in other terminals:")
         for name, address in services.addresses.items():
             print(f"  export MEMORY3_{name.upper()}={address}")
+        for name, address in _metrics_at(services).items():
+            print(f"  export MEMORY3_METRICS_{name.upper()}={address}")
     print("Ctrl-C stops all three", flush=True)
