@@ -164,7 +164,7 @@ def _call_with_made_up_names(client: Any, name: str) -> None:
     with pytest.raises(NotFoundError):
         client.generate(f"about {name}", name, **options(max_tokens=2))
     with pytest.raises(NotFoundError):
-        client.search(f"about {name}", name)
+        client.search(name, f"about {name}")
     with pytest.raises(NotFoundError):
         client.get_bank(name)
     client.embed([f"a text of {name}"])

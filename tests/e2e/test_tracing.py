@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,11 @@ def trace(traced: LocalServices, collector: Collector) -> list[CollectedSpan]:
     """The trace of one generation that had its memories written."""
     _ask(traced, "trace-me")
     until(lambda: _is_whole(collector.trace_of("trace-me")))
-    return collector.trace_of("trace-me")
+    spans = collector.trace_of("trace-me")
+    if wanted := os.environ.get("MEMORY3_TRACE_FILE"):
+        # For scripts/draw-trace, which drew the picture in the documentation.
+        Path(wanted).write_text(json.dumps([asdict(span) for span in spans], indent=1))
+    return spans
 
 
 def test_one_trace_runs_from_the_client_to_the_encoder(trace: list[CollectedSpan]) -> None:

@@ -210,6 +210,6 @@ def _print_ready(services: LocalServices, output: Output) -> None:
         print("in other terminals:")
         for name, address in services.addresses.items():
             print(f"  export MEMORY3_{name.upper()}={address}")
-        for name, address in _metrics_at(services).items():
-            print(f"  export MEMORY3_METRICS_{name.upper()}={address}")
+        for service, port in _metrics_at(services).items():
+            print(f"  export MEMORY3_METRICS_{service.upper()}={port}")
     print("Ctrl-C stops all three", flush=True)

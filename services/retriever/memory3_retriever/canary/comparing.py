@@ -9,6 +9,7 @@ that are nearly as important as each other another may be kept. Another text mov
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ TOLERANCE = 0.25
 # Where fewer of the kept tokens are the same, they are not those of one text.
 _MIN_COMMON = 0.5
 
-_Values = npt.NDArray[np.generic]
+_Values = npt.NDArray[Any]
 
 
 def difference(served: bytes, fresh: bytes) -> float:
