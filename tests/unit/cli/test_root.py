@@ -13,7 +13,8 @@ from memory3 import plugins
 from tests.unit.cli.conftest import Run
 
 OWN = {
-    "add", "ask", "bank", "checkpoint", "demo", "generate", "ref", "search", "status", "up",
+    "add", "ask", "bank", "checkpoint", "demo", "generate", "ref", "search", "status", "top",
+    "up",
     "version",
 }  # fmt: skip
 
