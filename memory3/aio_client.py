@@ -15,12 +15,14 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
 
+from memory3.observability import tracing
 from memory3.rpc.channel import connect
 from memory3.rpc.context import call_metadata
 from memory3.sdk import bank_calls, decoder_calls, operation_calls, reference_calls
 from memory3.sdk.addresses import Stubs, address_of, as_method
 from memory3.sdk.batch_streams import WINDOW, AioBatchStream
 from memory3.sdk.call import Batched, Endpoint, Events, Folded, Paged, Unary
+from memory3.sdk.spans import call_span, start_call_span
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
@@ -159,14 +161,16 @@ class AsyncClient:
             raise self._stubs.error(endpoint, error) from error
 
     async def _run_unary(self, call: Unary[ResultT]) -> ResultT:
-        with self._errors(call.endpoint):
+        with self._errors(call.endpoint), call_span(call.endpoint):
             response = await self._start(call.endpoint, call.request, call.timeout)
         return call.convert(response)
 
     async def _run_events(self, call: Events[ItemT]) -> AsyncIterator[ItemT]:
-        responses = self._start(call.endpoint, call.request, call.timeout)
+        span = start_call_span(call.endpoint)
+        with tracing.use(span):
+            responses = self._start(call.endpoint, call.request, call.timeout)
         try:
-            with self._errors(call.endpoint):
+            with self._errors(call.endpoint), tracing.ending(span):
                 async for response in responses:
                     item = call.convert(response)
                     if item is not None:
@@ -176,19 +180,19 @@ class AsyncClient:
 
     async def _run_folded(self, call: Folded[ResultT]) -> ResultT:
         fold = call.new_fold()
-        responses = self._start(call.endpoint, call.request, call.timeout)
-        try:
-            with self._errors(call.endpoint):
+        with self._errors(call.endpoint), call_span(call.endpoint):
+            responses = self._start(call.endpoint, call.request, call.timeout)
+            try:
                 async for response in responses:
                     fold.feed(response)
-        finally:
-            responses.cancel()
+            finally:
+                responses.cancel()
         return fold.result()
 
     async def _run_paged(self, call: Paged[ItemT]) -> AsyncIterator[ItemT]:
         request = call.request
         while True:
-            with self._errors(call.endpoint):
+            with self._errors(call.endpoint), call_span(call.endpoint):
                 response = await self._start(call.endpoint, request, call.timeout)
             for item in call.items(response):
                 yield item
@@ -209,14 +213,15 @@ class AsyncClient:
             if call.on_durable is not None:
                 call.on_durable(items)
 
-        try:
-            for request in call.requests:
-                if sending.num_waiting >= WINDOW:
+        with call_span(call.endpoint):
+            try:
+                for request in call.requests:
+                    if sending.num_waiting >= WINDOW:
+                        await receive()
+                    with self._errors(call.endpoint):
+                        await sending.send(request)
+                while sending.num_waiting:
                     await receive()
-                with self._errors(call.endpoint):
-                    await sending.send(request)
-            while sending.num_waiting:
-                await receive()
-        finally:
-            sending.cancel()
+            finally:
+                sending.cancel()
         return call.collect(collected)

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import grpc
 
 from memory3.aio_client import AsyncClient
+from memory3.observability import tracing
 from memory3.rpc.channel import connect
 from memory3.rpc.context import call_metadata
 from memory3.sdk import bank_calls, decoder_calls, operation_calls, reference_calls
@@ -26,6 +27,7 @@ from memory3.sdk.addresses import Stubs, address_of, as_method
 from memory3.sdk.batch_streams import WINDOW, BatchStream
 from memory3.sdk.call import Batched, Endpoint, Events, Folded, Paged, Unary
 from memory3.sdk.references import Document, Reference
+from memory3.sdk.spans import call_span, start_call_span
 
 __all__ = ["AsyncClient", "Client", "Document", "Reference"]
 
@@ -160,17 +162,21 @@ class Client:
             raise self._stubs.error(endpoint, error) from error
 
     def _run_unary(self, call: Unary[ResultT]) -> ResultT:
-        with self._errors(call.endpoint):
+        with self._errors(call.endpoint), call_span(call.endpoint):
             response = self._start(call.endpoint, call.request, call.timeout)
         return call.convert(response)
 
     def _run_events(self, call: Events[ItemT]) -> Iterator[ItemT]:
-        responses = self._start(call.endpoint, call.request, call.timeout)
-        return self._read_events(call, responses)
+        span = start_call_span(call.endpoint)
+        with tracing.use(span):
+            responses = self._start(call.endpoint, call.request, call.timeout)
+        return self._read_events(call, responses, span)
 
-    def _read_events(self, call: Events[ItemT], responses: Any) -> Iterator[ItemT]:
+    def _read_events(
+        self, call: Events[ItemT], responses: Any, span: tracing.Span
+    ) -> Iterator[ItemT]:
         try:
-            with self._errors(call.endpoint):
+            with self._errors(call.endpoint), tracing.ending(span):
                 for response in responses:
                     item = call.convert(response)
                     if item is not None:
@@ -180,19 +186,19 @@ class Client:
 
     def _run_folded(self, call: Folded[ResultT]) -> ResultT:
         fold = call.new_fold()
-        responses = self._start(call.endpoint, call.request, call.timeout)
-        try:
-            with self._errors(call.endpoint):
+        with self._errors(call.endpoint), call_span(call.endpoint):
+            responses = self._start(call.endpoint, call.request, call.timeout)
+            try:
                 for response in responses:
                     fold.feed(response)
-        finally:
-            responses.cancel()
+            finally:
+                responses.cancel()
         return fold.result()
 
     def _run_paged(self, call: Paged[ItemT]) -> Iterator[ItemT]:
         request = call.request
         while True:
-            with self._errors(call.endpoint):
+            with self._errors(call.endpoint), call_span(call.endpoint):
                 response = self._start(call.endpoint, request, call.timeout)
             yield from call.items(response)
             if not response.next_page_token:
@@ -202,7 +208,10 @@ class Client:
     def _run_batched(self, call: Batched[ItemT, ResultT]) -> ResultT:
         timeout = call.timeout or self.timeout or call.endpoint.default_timeout
         collected: list[ItemT] = []
-        with BatchStream(self._stubs.method(call.endpoint), timeout) as sending:
+        with (
+            call_span(call.endpoint),
+            BatchStream(self._stubs.method(call.endpoint), timeout) as sending,
+        ):
 
             def receive() -> None:
                 with self._errors(call.endpoint):

@@ -66,6 +66,18 @@ class ServiceSettings(BaseSettings):
         10.0, ge=0, le=3600, description="How long calls in flight may take to end after that."
     )
     reflection: bool = Field(False, description="Serve the protocol's own description.")
+    trace_endpoint: str = Field(
+        "",
+        description="Where spans are sent: http://HOST:PORT of a collector that speaks OTLP over "
+        "gRPC; empty for that of OTEL_EXPORTER_OTLP_ENDPOINT, else for no tracing.",
+    )
+    trace_ratio: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="The share of traces begun here that is kept, 0 to 1; empty for what "
+        "OTEL_TRACES_SAMPLER says, else all. A caller's decision is kept to.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe kind of log line to write."
     )

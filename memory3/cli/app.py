@@ -91,6 +91,9 @@ root = typer.Typer(
 )
 def _root() -> None:
     """Explicit memory for language models: add texts, then generate with them in memory."""
+    from memory3.observability.otel import configure_tracing
+
+    configure_tracing("cli")
 
 
 def main() -> None:

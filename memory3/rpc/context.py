@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from memory3.observability import tracing
+
 REQUEST_ID_KEY = "x-request-id"
 AUTHORIZATION_KEY = "authorization"
 
@@ -60,7 +62,10 @@ def request_id_of(metadata: Iterable[Any] | None) -> str:
 
 
 def call_metadata() -> tuple[tuple[str, str], ...]:
-    """The metadata of an outgoing call: the request's id, and its caller's credentials."""
-    metadata = ((REQUEST_ID_KEY, current_request_id() or new_request_id()),)
-    authorization = _authorization.get()
-    return metadata if authorization is None else (*metadata, (AUTHORIZATION_KEY, authorization))
+    """What an outgoing call carries: the request's id, its trace, and its caller's credentials."""
+    metadata = [(REQUEST_ID_KEY, current_request_id() or new_request_id())]
+    if (traceparent := tracing.current().traceparent) is not None:
+        metadata.append((tracing.TRACEPARENT_KEY, traceparent))
+    if (authorization := _authorization.get()) is not None:
+        metadata.append((AUTHORIZATION_KEY, authorization))
+    return tuple(metadata)

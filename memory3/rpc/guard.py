@@ -15,6 +15,7 @@ import grpc
 import structlog
 
 from memory3.errors import InternalError, Memory3Error, UnsupportedError
+from memory3.observability import tracing
 from memory3.rpc.admission import Admission
 from memory3.rpc.context import request_id_of, set_request_id
 from memory3.rpc.health import Lifecycle
@@ -32,13 +33,15 @@ class Call:
         method: The full method path.
         request_id: The id given by the caller, or made here.
         code: The name of the status code it ended with.
+        span: Its part of the trace.
     """
 
-    __slots__ = ("admitted", "code", "method", "request_id", "started")
+    __slots__ = ("admitted", "code", "method", "request_id", "span", "started")
 
-    def __init__(self, method: str, request_id: str) -> None:
+    def __init__(self, method: str, request_id: str, span: tracing.Span) -> None:
         self.method = method
         self.request_id = request_id
+        self.span = span
         self.code = "OK"
         self.started = time.perf_counter()
         self.admitted = False
@@ -59,10 +62,14 @@ class CallGuard:
         self._metrics = metrics
 
     def begin(self, method: str, metadata: Iterable[Any] | None) -> Call:
-        """Start a call and bind its request id to this thread or task."""
-        call = Call(method, request_id_of(metadata))
+        """Start a call and bind its request id and its span to this thread or task."""
+        given = tuple(metadata or ())
+        call = Call(method, request_id_of(given), tracing.enter_call(method, given))
         set_request_id(call.request_id)
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
+        if call.span.trace_id is not None:
+            structlog.contextvars.bind_contextvars(trace_id=call.span.trace_id)
+        call.span.set(request_id=call.request_id)
         self._metrics.running.labels(method).inc()
         return call
 
@@ -95,9 +102,14 @@ class CallGuard:
         if call.admitted:
             self._admission.leave(call.method)
         self._metrics.requests.labels(call.method, call.code).inc()
-        self._metrics.latency.labels(call.method).observe(time.perf_counter() - call.started)
+        seconds = time.perf_counter() - call.started
+        self._metrics.latency.labels(call.method).observe(seconds)
+        # In an application that has not set up logs, structlog would write to standard output.
+        if structlog.is_configured():
+            _log.debug("answered", method=call.method, code=call.code, seconds=round(seconds, 6))
+        tracing.leave_call(call.span, call.code)
         self._metrics.running.labels(call.method).dec()
-        structlog.contextvars.unbind_contextvars("request_id")
+        structlog.contextvars.unbind_contextvars("request_id", "trace_id")
         set_request_id(None)
 
     def _typed(self, call: Call, raised: Exception) -> Memory3Error:

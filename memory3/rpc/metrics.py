@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+import memory3
 from memory3.errors import PortInUseError
+from memory3.rpc.health import Lifecycle, Phase
 
 _LATENCY_BUCKETS_S = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -40,6 +42,23 @@ class RpcMetrics:
         self.running = Gauge(
             "memory3_rpc_running", "Calls being answered now.", ["method"], registry=registry
         )
+
+        self._ready = Gauge(
+            "memory3_ready",
+            "1 while the service takes work: not while it loads or drains.",
+            registry=registry,
+        )
+        build = Gauge(
+            "memory3_build_info",
+            "Always 1; its label is the version that runs.",
+            ["version"],
+            registry=registry,
+        )
+        build.labels(memory3.__version__).set(1)
+
+    def watch(self, lifecycle: Lifecycle) -> None:
+        """Show the phase of a server, read when Prometheus asks."""
+        self._ready.set_function(lambda: float(lifecycle.phase is Phase.READY))
 
     @classmethod
     def on(cls, registry: CollectorRegistry) -> RpcMetrics:

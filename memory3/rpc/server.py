@@ -17,6 +17,7 @@ import grpc
 from grpc_reflection.v1alpha import reflection
 
 from memory3.errors import PortInUseError
+from memory3.observability.event_loop import EventLoopLag
 from memory3.rpc.admission import Admission
 from memory3.rpc.guard import CallGuard
 from memory3.rpc.health import AioHealth, Health
@@ -94,16 +95,19 @@ class AioRpcServer(_Bound):
         super().__init__(options, port)
         self.health = health
         self._server = server
+        self._lag = EventLoopLag(options.registry)
 
     async def start(self) -> None:
         """Answer calls: health at once, all others once ``health.set_ready`` was called."""
         await self.health.start()
         await self._server.start()
+        self._lag.start()
         self._publish()
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Refuse new calls, give those in flight so many seconds, then end them."""
         await self._server.stop(self.options.grace_seconds if grace_s is None else grace_s)
+        await self._lag.stop()
         self._withdraw()
 
 
@@ -165,7 +169,9 @@ def write_port_file(path: Path, port: int) -> None:
 
 def _guard(options: ServerOptions, health: Health | AioHealth) -> CallGuard:
     admission = Admission(options.max_concurrent, options.method_limits)
-    return CallGuard(health, admission, RpcMetrics.on(options.registry))
+    metrics = RpcMetrics.on(options.registry)
+    metrics.watch(health)
+    return CallGuard(health, admission, metrics)
 
 
 def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:

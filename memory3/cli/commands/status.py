@@ -1,4 +1,4 @@
-"""``memory3 status``: whether the three services answer, and how they are."""
+"""``memory3 status``: whether the three services answer, how they are, and what to do about it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from memory3.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from memory3.cli.states import State
     from memory3.sdk.call import ServiceName
 
 app = typer.Typer(add_completion=False)
 
-_TIMEOUT_S = 2.0
+EXIT_NOT_READY = 1
+EXIT_APART = 3
 
 
 @app.command(
@@ -32,8 +34,18 @@ def status(
     encoder: EncoderOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show the three services: address, health, checkpoint, load. Exit 1 unless all are ready."""
+    """Show the three services: health, checkpoint, load, and what to do next.
+
+    Exit 0: all are ready and belong together. 1: one is not ready. 3: all are
+    ready, with different checkpoints. Queues, cache and lag are also read from
+    the metrics ports where they are known: MEMORY3_METRICS_DECODER,
+    MEMORY3_METRICS_RETRIEVER and MEMORY3_METRICS_ENCODER name them.
+    """
+    import sys
+
+    from memory3.cli.advice import advise
     from memory3.cli.output import print_json, print_table
+    from memory3.cli.states import look
     from memory3.sdk.addresses import address_of
 
     given: dict[ServiceName, str | None] = {
@@ -41,69 +53,37 @@ def status(
         "retriever": retriever,
         "encoder": encoder,
     }
-    states = [_state(name, address_of(name, address)) for name, address in given.items()]
+    states = [look(name, address_of(name, address)) for name, address in given.items()]
+    apart = advise(states)
     if output is Output.JSON:
         print_json(states)
     else:
         print_table(
             ["service", "address", "health", "version", "checkpoint", "details"],
-            (
-                (
-                    state["service"],
-                    state["address"],
-                    state["health"],
-                    state["info"]["version"] if state["info"] else "",
-                    state["info"]["checkpoint"]["digest"][:12] if state["info"] else "",
-                    _details(state["info"] or {}),
-                )
-                for state in states
-            ),
+            (_row(state) for state in states),
         )
-    if any(state["health"] != "ready" for state in states):
-        raise typer.Exit(1)
+        for state in states:
+            for text in state.next:
+                print(f"next: {state.service}: {text}", file=sys.stderr)
+    if any(state.health != "ready" for state in states):
+        raise typer.Exit(EXIT_NOT_READY)
+    if apart:
+        raise typer.Exit(EXIT_APART)
 
 
-def _state(service: ServiceName, address: str) -> dict[str, Any]:
-    from memory3.cli.output import jsonable
-    from memory3.client import Client
-    from memory3.errors import Memory3Error
-
-    health = _health(address)
-    info: dict[str, Any] | None = None
-    if health == "ready":
-        addresses: dict[str, Any] = {service: address}
-        with Client(**addresses, timeout=_TIMEOUT_S) as client:
-            ask = {
-                "decoder": client.decoder_info,
-                "retriever": client.retriever_info,
-                "encoder": client.encoder_info,
-            }[service]
-            try:
-                info = jsonable(ask())
-            except Memory3Error as error:
-                health = error.reason.lower().replace("_", " ")
-    return {"service": service, "address": address, "health": health, "info": info}
+def _row(state: State) -> tuple[str, ...]:
+    info = state.info or {}
+    return (
+        state.service,
+        state.address,
+        state.health,
+        info.get("version", ""),
+        info["checkpoint"]["digest"][:12] if info else "",
+        _details(info, state.metrics or {}),
+    )
 
 
-def _health(address: str) -> str:
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-    from memory3.rpc.channel import connect
-    from memory3.rpc.health import READINESS
-
-    with connect(address, retries=False) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        request = health_pb2.HealthCheckRequest(service=READINESS)
-        try:
-            answer = stub.Check(request, timeout=_TIMEOUT_S)
-        except grpc.RpcError:
-            return "no answer"
-    ready = answer.status == health_pb2.HealthCheckResponse.SERVING
-    return "ready" if ready else "not ready"
-
-
-def _details(info: dict[str, Any]) -> str:
+def _details(info: dict[str, Any], metrics: dict[str, float | None]) -> str:
     names = {
         "num_running": "running",
         "num_waiting": "waiting",
@@ -116,4 +96,19 @@ def _details(info: dict[str, Any]) -> str:
         "embedder": "embedder",
         "default_codec": "codec",
     }
-    return " ".join(f"{label}={info[name]}" for name, label in names.items() if name in info)
+    told = [f"{label}={info[name]}" for name, label in names.items() if name in info]
+    counted = {
+        "num_waiting_encode": "to-encode",
+        "num_waiting_embed": "to-embed",
+        "num_degraded": "degraded",
+        "replica_lag_s": "lag-s",
+        "banks_damaged": "damaged",
+        "canary_mismatches": "mismatches",
+    }
+    for name, label in counted.items():
+        value = metrics.get(name)
+        if value is not None:
+            told.append(f"{label}={value:g}")
+    if (share := metrics.get("cache_hit_share")) is not None:
+        told.append(f"hit-share={share:.2f}")
+    return " ".join(told)

@@ -141,6 +141,7 @@ def up(
         ports={} if random_ports else ports,
         cache=cache,
         gateway=gateway,
+        environment=_metrics_ports(random_ports),
     )
     for name in _OVERRULED:
         if name in os.environ:
@@ -159,6 +160,29 @@ def _check_installed() -> None:
             field="gateway",
             remedy="pip install 'memory3[gateway]'",
         )
+
+
+def _metrics_ports(random_ports: bool) -> dict[str, str]:
+    """The variables that have each service serve its metrics, for `memory3 top` and Prometheus."""
+    from memory3.cli.states import METRICS_PORTS
+    from memory3.launcher.ports import free_ports, is_free
+
+    others = iter(free_ports(len(METRICS_PORTS)))
+    ports = {}
+    for name, port in METRICS_PORTS.items():
+        variable = f"MEMORY3_{name.upper()}_METRICS_PORT"
+        usual = not random_ports and is_free(port)
+        ports[variable] = os.environ.get(variable) or str(port if usual else next(others))
+    return ports
+
+
+def _metrics_at(services: LocalServices) -> dict[str, str]:
+    """Where the metrics of the services are; those that are switched off are left out."""
+    ports = {
+        name: services.options.environment[f"MEMORY3_{name.upper()}_METRICS_PORT"]
+        for name in services.addresses
+    }
+    return {name: f"127.0.0.1:{port}" for name, port in ports.items() if port != "0"}
 
 
 def _run(services: LocalServices, ready_timeout: float, output: Output) -> None:
@@ -213,7 +237,8 @@ def _print_ready(services: LocalServices, output: Output) -> None:
     if output is Output.JSON:
         folders = {"data": services.options.data, "logs": services.options.state}
         gateway = {"gateway": services.gateway_url} if services.gateway_url else {}
-        print_json({"addresses": services.addresses, **gateway, **folders})
+        told = {"addresses": services.addresses, "metrics": _metrics_at(services)}
+        print_json({**told, **gateway, **folders})
         sys.stdout.flush()
         return
     print("memory3 is ready")
@@ -227,4 +252,6 @@ def _print_ready(services: LocalServices, output: Output) -> None:
         print("in other terminals:")
         for name, address in services.addresses.items():
             print(f"  export MEMORY3_{name.upper()}={address}")
+        for service, port in _metrics_at(services).items():
+            print(f"  export MEMORY3_METRICS_{service.upper()}={port}")
     print("Ctrl-C stops all of them", flush=True)

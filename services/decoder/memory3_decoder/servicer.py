@@ -15,6 +15,7 @@ import grpc
 
 import memory3
 from memory3.errors import LoadingError
+from memory3.observability import tracing
 from memory3.rpc.deadlines import remaining
 from memory3.v1 import decoder_pb2, decoder_pb2_grpc
 from memory3_decoder import convert
@@ -44,6 +45,12 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
         decoder = self._decoder()
         deadline = _deadline(context)
         wanted = await _work(request, lambda: decoder.requests.generation(request, deadline))
+        tracing.current().set(
+            bank=wanted.bank,
+            prompt_tokens=len(wanted.prompt_tokens),
+            max_tokens=wanted.max_tokens,
+            num_choices=wanted.sampling.n,
+        )
         # A caller is a connection: a process that calls has one, however many calls it makes.
         with decoder.engine.generate(wanted, caller=context.peer()) as stream:
             # The call may end while this generator is not waiting in here. (The stubs have a class

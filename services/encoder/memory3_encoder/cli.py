@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from memory3.errors import Memory3Error
+from memory3.observability.otel import configure_tracing
 from memory3.rpc.logging import configure_logging, log_unknown_variables
 from memory3_encoder.settings import EncoderSettings
 
@@ -43,6 +44,7 @@ def serve(
         settings = EncoderSettings.load(**given)
         configure_logging(settings.service, settings.log_level, settings.log_format)
         log_unknown_variables(settings)
+        configure_tracing(settings.service, settings.trace_endpoint, settings.trace_ratio)
         # Late, so that help and a mistaken option answer at once.
         from memory3_encoder.service import EncoderService
 

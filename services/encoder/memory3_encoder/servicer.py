@@ -12,6 +12,7 @@ import grpc
 import memory3
 from memory3.checkpoint import Checkpoint
 from memory3.errors import LoadingError, Memory3Error, RequestCancelledError
+from memory3.observability import tracing
 from memory3.rpc.deadlines import remaining
 from memory3.v1 import encoder_pb2, encoder_pb2_grpc
 from memory3_encoder import convert
@@ -69,6 +70,12 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         codec = loaded.codecs.get(request.codec)
         remaining(context)
         prepared, refused = loaded.references.read(request.references, request.with_vectors)
+        tracing.current().set(
+            num_references=len(request.references),
+            num_refused=len(refused),
+            num_tokens=sum(len(each.tokens) for each in prepared),
+            codec=codec.name,
+        )
         call = loaded.engine.encode(prepared, codec)
         try:
             if not context.add_callback(call.cancel):
@@ -88,6 +95,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         convert.check_count("texts", len(request.texts))
         self._check_embedder(request, loaded)
         kind = convert.text_kind(request.kind)
+        tracing.current().set(num_texts=len(request.texts), kind=kind)
         vectors = loaded.engine.embed(
             list(request.texts),
             kind,

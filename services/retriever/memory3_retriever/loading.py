@@ -10,6 +10,7 @@ from memory3.rpc.logging import get_logger
 from memory3_retriever.bank.catalog import Catalog
 from memory3_retriever.bank.sweeper import Sweeper
 from memory3_retriever.caches.base import Cache, open_cache
+from memory3_retriever.canary.canary import Canary
 from memory3_retriever.files import sweep
 from memory3_retriever.metrics import RetrieverMetrics
 from memory3_retriever.models import Models, connect_models, open_checkpoints
@@ -84,7 +85,14 @@ def load(settings: RetrieverSettings, metrics: RetrieverMetrics) -> Loaded:
                 cleanup.callback(each.close)
                 each.start()
         metrics.banks.set_function(lambda: len(catalog))
-        metrics.indexes.banks = catalog.open_banks
+        metrics.indexes.banks = metrics.storage.banks = catalog.open_banks
+        metrics.storage.num_damaged = lambda: len(catalog.names()) - len(catalog)
+        metrics.storage.folder, metrics.storage.max_bank_bytes = (
+            settings.data,
+            settings.max_bank_bytes,
+        )
+        if settings.canary_seconds:
+            cleanup.callback(Canary(catalog, models, metrics, settings.canary_seconds).close)
         return Loaded(
             models=models,
             catalog=catalog,

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.caches.counts import CacheReport
+from memory3_retriever.storage_metrics import StorageCollector
 
 _STEP_BUCKETS_S = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -150,6 +151,28 @@ class RetrieverMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.encoder_calls = Histogram(
+            "memory3_encoder_call_seconds",
+            "Seconds of the calls to encoders, by method and status code.",
+            ["method", "code"],
+            registry=registry,
+            buckets=_STEP_BUCKETS_S,
+        )
+        self.canary_checks = Counter(
+            "memory3_canary_checks",
+            "Memories written again and compared, by outcome: exact, close, mismatch, failed, "
+            "none (nothing to check).",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("exact", "close", "mismatch", "failed", "none"):
+            # There from the start: an increase from nothing to one is none to Prometheus.
+            self.canary_checks.labels(outcome)
+        self.canary_largest = Gauge(
+            "memory3_canary_largest_difference",
+            "The largest difference that a check found since the start, 0 to 1.",
+            registry=registry,
+        )
         self.banks = Gauge("memory3_banks", "Banks that are open.", registry=registry)
         self.replica_generation = Gauge(
             "memory3_replica_generation",
@@ -165,6 +188,8 @@ class RetrieverMetrics:
         )
         self.indexes = IndexCollector()
         registry.register(self.indexes)
+        self.storage = StorageCollector()
+        registry.register(self.storage)
         self.caches = CacheCollector()
         registry.register(self.caches)
         self.checkpoint = Gauge(

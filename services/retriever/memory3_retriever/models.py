@@ -112,6 +112,7 @@ def connect_models(
             digest,
             embed_budget_s=settings.embed_seconds,
             encode_budget_s=settings.encode_seconds,
+            metrics=metrics,
         )
         cleanup.callback(encoder.close)
         writer = LazyWriter(encoder, digest, budget_s=settings.encode_seconds)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import grpc
 
+from memory3.observability import tracing
 from memory3.v1 import memory_pb2, retriever_pb2
 from memory3_retriever import convert, convert_filter
 from memory3_retriever import validation as check
@@ -34,6 +35,7 @@ class RetrievalMethods(ServicerBase):
         k = check.within("k", request.k, 0, check.MAX_K) or check.DEFAULT_K
         bank = self._bank(request.bank, "bank")
         queries = convert.queries(request.queries, bank.info.embedder.dimensions)
+        tracing.current().set(bank=bank.info.name, num_queries=len(queries), k=k)
         where = convert_filter.where(request.filter)
         found = self._model(bank).searcher.find(bank, queries, k, CallLimit(context), where)
         references = _references(bank, found)
@@ -61,6 +63,8 @@ class RetrievalMethods(ServicerBase):
         bank.require_checkpoint(digest)
         model = self._model(bank)
         queries = convert.queries(request.queries, bank.info.embedder.dimensions)
+        span = tracing.current()
+        span.set(bank=bank.info.name, num_queries=len(queries), k=k, num_held=len(held))
         where = convert_filter.where(request.filter)
         found = model.searcher.find(bank, queries, k, limit, where)
         if request.with_references:
@@ -79,6 +83,12 @@ class RetrievalMethods(ServicerBase):
         # one that was deleted since the search is no hit any more.
         gone, memories = model.memories.read(bank, [key for key in wanted if key in there])
         existing, there = existing - gone, there - gone
+        span.set(
+            revision=found.revision,
+            num_hits=sum(map(len, found.hits)),
+            num_sent=len(there),
+            num_left_out=len(existing - there - held),
+        )
         for index, hits in enumerate(found.hits):
             live = [hit for hit in hits if hit.key in existing]
             statuses = [_status(hit.key, held, there) for hit in live]

@@ -84,6 +84,13 @@ class RetrieverSettings(ServiceSettings):
     encode_seconds: float = Field(
         300.0, gt=0, le=86_400, description="The longest that encoding one batch may take."
     )
+    canary_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="How often a reference is written again and compared with what is served; "
+        "0 for never.",
+    )
     max_streams: int = Field(
         16, ge=1, le=4096, description="The most streams that add to banks at once, of each kind."
     )

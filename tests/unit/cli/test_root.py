@@ -14,7 +14,7 @@ from tests.unit.cli.conftest import Run
 
 OWN = {
     "add", "ask", "bank", "checkpoint", "demo", "generate", "health", "ref", "search", "status",
-    "up", "version",
+    "top", "up", "version",
 }  # fmt: skip
 
 LEAVES = [

@@ -65,7 +65,7 @@ def test_services_run_until_a_signal(
         _, err = up.communicate(timeout=120)
     assert up.returncode == 0
     assert lines[0] == "memory3 is ready"
-    assert sum(line.startswith("  export MEMORY3_") for line in lines) == 3
+    assert sum(line.startswith("  export MEMORY3_") for line in lines) == 6
     assert "stopping the services" in err
     for name in ("encoder", "retriever", "decoder"):
         assert f"{name} left" in (tmp_path / "state" / f"{name}.log").read_text()

@@ -319,7 +319,8 @@ class DecodeLoop:
         try:
             yield
         except Exception as error:
-            self._fail(request, _typed(error))
+            # In the caller's context: the log line of a defect names its request.
+            self._fail(request, request.context.copy().run(_typed, error))
 
     def _fail(self, request: Request, error: Memory3Error) -> None:
         if not request.is_over:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer
 
+from memory3.observability import tracing
 from memory3_decoder.engine.stream import EventStream
 from memory3_decoder.parameters import GenerationRequest
 from memory3_decoder.session import MemorySession, PromptMemories
@@ -31,6 +32,7 @@ class Request:
         retrieving: The search for them, once it has begun.
         is_over: Whether the caller has left or been told of an error.
         context: The caller's context variables, which outgoing calls carry on.
+        span: The caller's part of the trace.
         arrived: When it came, on ``time.perf_counter``.
         timer: Wakes the engine at the deadline.
     """
@@ -47,6 +49,7 @@ class Request:
     retrieving: asyncio.Task[PromptMemories] | None = None
     is_over: bool = False
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    span: tracing.Span = field(default_factory=tracing.current)
     arrived: float = field(default_factory=time.perf_counter)
     timer: asyncio.TimerHandle | None = None
 

@@ -12,6 +12,7 @@ import asyncio
 import time
 
 from memory3.memory.tensors import MemoryTensors
+from memory3.observability import tracing
 from memory3_decoder.engine.chunks import ChunkRecord
 from memory3_decoder.engine.pieces import Pieces
 from memory3_decoder.engine.request import Request
@@ -81,6 +82,7 @@ class Sequence:
         self._next_memories: Memories | None = None
         self._degraded_reason = ""
         self._num_retrievals = 0
+        self._begun_at = 0.0
         self._first_token_at = 0.0
         self._last_token_at = 0.0
 
@@ -140,6 +142,8 @@ class Sequence:
     def begin(self, slot: int) -> None:
         """Take a slot; the prompt's memories are there."""
         self.slot = slot
+        self._begun_at = time.perf_counter()
+        self._record("queue", self.request.arrived, self._begun_at)
         self.session = self.request.session.fork()
         self._begin_window(self._found)
 
@@ -282,6 +286,16 @@ class Sequence:
         self._metrics.e2e.observe(usage.total_time_s)
         if self._degraded_reason:
             self._metrics.degraded.inc()
+        self._record(
+            "decode",
+            self._first_token_at,
+            self._last_token_at,
+            completion_tokens=usage.completion_tokens,
+            finish_reason=self._text.reason.value,
+            memories_attached=usage.memories_attached,
+            retrievals=usage.retrievals,
+            degraded=bool(self._degraded_reason),
+        )
         return Finished(
             self._choice,
             self._text.reason,
@@ -298,8 +312,17 @@ class Sequence:
         else:
             self._first_token_at = now
             self._metrics.time_to_first_token.observe(now - self.request.arrived)
+            num_read = len(self.request.wanted.prompt_tokens)
+            self._record("prefill", self._begun_at, now, prompt_tokens=num_read)
         self._last_token_at = now
         self._metrics.generation_tokens.inc()
+
+    def _record(
+        self, stage: str, started: float, ended: float, **attributes: tracing.Attribute
+    ) -> None:
+        """Note a stage of this choice in the trace, between two times on ``perf_counter``."""
+        span = self.request.span
+        tracing.record(f"decoder.{stage}", started, ended, span, choice=self._choice, **attributes)
 
 
 def _tensors(memories: Memories) -> list[MemoryTensors]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from memory3.errors import CorruptDataError, Memory3Error
+from memory3.observability import tracing
 from memory3.rpc.channel import connect
 from memory3.rpc.context import call_metadata
 from memory3.rpc.logging import get_logger
@@ -20,6 +21,8 @@ from memory3.rpc.status import DETAILS_KEY, from_rpc_error
 from memory3.v1 import memory_pb2, retriever_pb2, retriever_pb2_grpc
 
 _log = get_logger(__name__)
+
+_RETRIEVE = "memory3.v1.RetrieverService/Retrieve"
 
 MAX_QUERIES = 256  # of one call, by the contract
 
@@ -127,16 +130,26 @@ class RetrieverClient:
             with_references=with_references,
         )
         request.encode_timeout.FromNanoseconds(int(timeout_s * _ENCODE_SHARE * 1e9))
-        call = self._stub.Retrieve(request, timeout=timeout_s, metadata=call_metadata())
-        assembly = _Assembly(self._max_envelope_bytes)
-        try:
-            async for response in call:
-                assembly.add(response)
-        except grpc.aio.AioRpcError as error:
-            raise _typed(error) from error
-        finally:
-            call.cancel()
-        return assembly.finish(len(queries), frozenset(held_ids))
+        with tracing.span(
+            _RETRIEVE, "client", bank=bank, num_queries=len(queries), k=k, num_held=len(held_ids)
+        ) as span:
+            call = self._stub.Retrieve(request, timeout=timeout_s, metadata=call_metadata())
+            assembly = _Assembly(self._max_envelope_bytes)
+            try:
+                async for response in call:
+                    assembly.add(response)
+            except grpc.aio.AioRpcError as error:
+                raise _typed(error) from error
+            finally:
+                call.cancel()
+            retrieved = assembly.finish(len(queries), frozenset(held_ids))
+            span.set(
+                num_hits=sum(map(len, retrieved.results)),
+                num_memories=len(retrieved.envelopes),
+                num_bytes=sum(map(len, retrieved.envelopes.values())),
+                revision=retrieved.revision,
+            )
+            return retrieved
 
 
 class _Assembly:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from memory3.errors import DrainingError, InternalError, Memory3Error, QueueFullError
+from memory3.observability import tracing
 from memory3.rpc.logging import get_logger
+from memory3_encoder.engine.batch_spans import Batch, trace_batch
 from memory3_encoder.engine.ticket import Deliver, Ticket
 
 ItemT = TypeVar("ItemT")
@@ -152,8 +154,10 @@ class Batcher(Generic[ItemT, ResultT]):
     def _work(self) -> None:
         while batch := self._next_batch():
             started = time.perf_counter()
-            results = self._results([item for _, _, item in batch])
+            results = self._results(batch)
             self._account([self._length(item) for _, _, item in batch], started)
+            if tracing.enabled():
+                trace_batch(self._name, batch, self._length, started)
             for (ticket, index, _), result in zip(batch, results, strict=True):
                 if not ticket.cancelled:
                     ticket.deliver(index, result)
@@ -165,7 +169,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._seconds_per_length = before + _NEWEST_SHARE * (newest - before)
         self._observe(len(lengths), max(lengths) * len(lengths), seconds)
 
-    def _next_batch(self) -> list[tuple[Ticket[ItemT, ResultT], int, ItemT]]:
+    def _next_batch(self) -> Batch[ItemT, ResultT]:
         """The next batch; empty once closed."""
         with self._changed:
             while not self._closed:
@@ -176,8 +180,8 @@ class Batcher(Generic[ItemT, ResultT]):
                     return batch
             return []
 
-    def _collect(self) -> list[tuple[Ticket[ItemT, ResultT], int, ItemT]]:
-        batch: list[tuple[Ticket[ItemT, ResultT], int, ItemT]] = []
+    def _collect(self) -> Batch[ItemT, ResultT]:
+        batch: Batch[ItemT, ResultT] = []
         longest = 0
         while (ticket := self._next_turn()) is not None:
             longest = max(longest, self._length(ticket.waiting[0][1]))
@@ -214,14 +218,15 @@ class Batcher(Generic[ItemT, ResultT]):
             self._turns.append(ticket)
         return index, item
 
-    def _results(self, items: Sequence[ItemT]) -> Sequence[ResultT | Memory3Error]:
+    def _results(self, batch: Batch[ItemT, ResultT]) -> Sequence[ResultT | Memory3Error]:
         try:
-            return self._run(items)
+            return self._run([item for _, _, item in batch])
         except Exception as error:
-            if len(items) == 1:
-                return [self._typed(error)]
+            if len(batch) == 1:
+                # In the caller's context: the log line of a defect names its request.
+                return [batch[0][0].context.copy().run(self._typed, error)]
             _log.warning("a batch failed; trying its items alone", queue=self._name)
-            return [self._results([item])[0] for item in items]
+            return [self._results([each])[0] for each in batch]
 
     def _typed(self, error: Exception) -> Memory3Error:
         if isinstance(error, Memory3Error):

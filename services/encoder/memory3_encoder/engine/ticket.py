@@ -5,11 +5,14 @@ It must not know what the work is. All fields are guarded by the batcher's lock.
 
 from __future__ import annotations
 
+import contextvars
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from memory3.errors import Memory3Error
+from memory3.observability import tracing
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -34,6 +37,10 @@ class Ticket(Generic[ItemT, ResultT]):
         self.waiting: deque[tuple[int, ItemT]] = deque(enumerate(items))
         self.deliver = deliver
         self.cancelled = False
+        # The caller's: log lines and spans of its work carry its ids.
+        self.context = contextvars.copy_context()
+        self.span = tracing.current()
+        self.queued_at: float | None = time.perf_counter()
         self._window = window
         self._untaken = 0
 

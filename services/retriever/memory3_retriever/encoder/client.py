@@ -27,12 +27,14 @@ from memory3.errors import (
     from_reason,
 )
 from memory3.memory.envelope import verify
+from memory3.observability import tracing
 from memory3.rpc.channel import connect
 from memory3.rpc.context import call_metadata
 from memory3.rpc.status import typed_errors
 from memory3.v1 import encoder_pb2, encoder_pb2_grpc, memory_pb2
 from memory3_retriever.bank.records import EmbedderIdentity, Reference, Vectors
 from memory3_retriever.limits import Limit
+from memory3_retriever.metrics import RetrieverMetrics
 
 # Two calls of each stream fit into the queue of an encoder, see `ingest.pipeline`.
 MAX_ENCODE = 128
@@ -69,6 +71,7 @@ class EncoderClient:
         checkpoint_digest: The checkpoint that it must have loaded.
         embed_budget_s: The most seconds one call of Embed may take.
         encode_budget_s: The most seconds one call of Encode may take.
+        metrics: Times the calls; None for no counting.
 
     Raises:
         InvalidArgumentError: The target is not an address.
@@ -81,11 +84,13 @@ class EncoderClient:
         *,
         embed_budget_s: float = 10.0,
         encode_budget_s: float = 300.0,
+        metrics: RetrieverMetrics | None = None,
     ) -> None:
         self.target = target
         self._digest = checkpoint_digest
         self._embed_budget_s = embed_budget_s
         self._encode_budget_s = encode_budget_s
+        self._metrics = metrics
         self._channel = connect(target)
         self._stub = encoder_pb2_grpc.EncoderServiceStub(self._channel)
         self._lock = threading.Lock()
@@ -103,7 +108,7 @@ class EncoderClient:
             if self._info is not None and time.monotonic() < self._info_until:
                 return self._info
         asked_at = time.monotonic()
-        with self._faults():
+        with self._call("GetInfo"):
             response = self._stub.GetInfo(
                 encoder_pb2.EncoderServiceGetInfoRequest(),
                 timeout=limit.timeout(_INFO_BUDGET_S),
@@ -138,7 +143,7 @@ class EncoderClient:
             request = encoder_pb2.EmbedRequest(
                 texts=block, kind=_KINDS[kind], embedder_digest=embedder.digest
             )
-            with self._faults():
+            with self._call("Embed", num_texts=len(block)):
                 response = self._stub.Embed(
                     request, timeout=limit.timeout(self._embed_budget_s), metadata=call_metadata()
                 )
@@ -182,7 +187,7 @@ class EncoderClient:
             embedder_digest=embedder.digest,
         )
         outcomes: dict[int, Encoded | Memory3Error] = {}
-        with self._faults():
+        with self._call("Encode", num_references=len(references), codec=codec):
             call = self._stub.Encode(
                 request, timeout=limit.timeout(self._encode_budget_s), metadata=call_metadata()
             )
@@ -217,11 +222,17 @@ class EncoderClient:
             )
 
     @contextmanager
-    def _faults(self) -> Iterator[None]:
+    def _call(self, method: str, **attributes: tracing.Attribute) -> Iterator[None]:
+        """Around one call: its span, its time, and what its failure means here."""
+        started, code = time.perf_counter(), "OK"
         try:
-            with typed_errors():
+            with (
+                tracing.span(f"memory3.v1.EncoderService/{method}", "client", **attributes),
+                typed_errors(),
+            ):
                 yield
         except Memory3Error as error:
+            code = error.code
             with self._lock:
                 self._info = None
             if isinstance(error, UnavailableError) or _was_cut_off(error):
@@ -237,6 +248,10 @@ class EncoderClient:
                     retry_after_s=1.0,
                 ) from error
             raise
+        finally:
+            if self._metrics is not None:
+                seconds = time.perf_counter() - started
+                self._metrics.encoder_calls.labels(method, code).observe(seconds)
 
 
 def _was_cut_off(error: Memory3Error) -> bool:

@@ -6,6 +6,7 @@ the same memory, and what is written is kept.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent import futures
@@ -87,7 +88,8 @@ class LazyWriter:
                 block = fresh[start : start + MAX_ENCODE]
                 own: dict[bytes, futures.Future[None]] = {key: futures.Future() for key in block}
                 self._flights.update({(uid, key): flight for key, flight in own.items()})
-                self._pool.submit(self._fly, bank, own)
+                # With the context of who asked first: its request id and trace go along.
+                self._pool.submit(contextvars.copy_context().run, self._fly, bank, own)
             return [self._flights[uid, key] for key in wanted]
 
     def _fly(self, bank: LiveBank, own: dict[bytes, futures.Future[None]]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from memory3.errors import CheckpointMismatchError, CorruptDataError, UnavailableError
 from memory3.memory.envelope import verify
+from memory3.observability import tracing
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.records import corrupt
 from memory3_retriever.caches.base import Cache, MemoryKey
@@ -64,7 +65,10 @@ class MemoryReader:
         there = bank.store.with_memory(keys)
         if there == keys:
             return there, False
-        with self._metrics.retrieval.labels("write").time():
+        with (
+            self._metrics.retrieval.labels("write").time(),
+            tracing.span("retriever.write", num_missing=len(keys - there)),
+        ):
             self._writer.write(bank, keys - there, wait_s)
         return bank.store.with_memory(keys), True
 
@@ -131,7 +135,10 @@ class MemoryReader:
         self, bank: LiveBank, keys: Sequence[bytes], patience: _Patience
     ) -> dict[bytes, bytes]:
         """The envelopes of keys; one that was deleted has none."""
-        with self._metrics.retrieval.labels("read").time():
+        with (
+            self._metrics.retrieval.labels("read").time(),
+            tracing.span("retriever.read", num_memories=len(keys)) as span,
+        ):
             with self._metrics.retrieval.labels("cache").time():
                 envelopes = self._from_cache(bank, keys, patience)
             missing = [key for key in keys if key not in envelopes]
@@ -140,6 +147,7 @@ class MemoryReader:
                 self._verify_stored(bank, key, envelope)
             if stored:
                 self._keep(bank, stored)
+            span.set(num_from_cache=len(envelopes), num_from_bank=len(stored))
         self._count("cache", len(envelopes))
         self._count("bank", len(stored))
         self.num_from_cache += len(envelopes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memory3.errors import NotFoundError
+from memory3.observability import tracing
 from memory3_retriever.bank.filters import Filter
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.bank.records import Vectors
@@ -102,7 +103,10 @@ class Searcher:
         """
         bank.require_checkpoint(self._digest)
         rows_by_query = self._vectors(bank, queries, limit)
-        with self._metrics.retrieval.labels("search").time():
+        with (
+            self._metrics.retrieval.labels("search").time(),
+            tracing.span("retriever.search", num_vectors=len(rows_by_query), k=k) as span,
+        ):
             revision, found = bank.search(
                 np.stack(list(rows_by_query.values()))
                 if rows_by_query
@@ -110,6 +114,7 @@ class Searcher:
                 k,
                 where,
             )
+            span.set(revision=revision, num_hits=sum(map(len, found)))
         hits_by_query = dict(zip(rows_by_query, found, strict=True))
         named = {
             index: query.keys for index, query in enumerate(queries)

@@ -1,0 +1,1 @@
+"""Checks samples of what is served against what the encoder writes now."""
