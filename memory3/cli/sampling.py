@@ -54,6 +54,14 @@ StrictOption = Annotated[
         "--strict", help="Fail rather than go on without memories.", rich_help_panel="Memory"
     ),
 ]
+SessionOption = Annotated[
+    bool,
+    typer.Option(
+        "--session",
+        help="Go on past the window: what leaves it is read as memories.",
+        rich_help_panel="Memory",
+    ),
+]
 
 
 def options(
@@ -67,6 +75,7 @@ def options(
     stop: list[str] | None,
     num_references: int | None,
     strict: bool,
+    session: bool,
 ) -> GenerateOptions:
     """The options that were given, as the client takes them."""
     given = {
@@ -79,6 +88,7 @@ def options(
         "stop": [unescape(text) for text in stop] if stop else None,
         "num_references": num_references,
         "strict": strict or None,
+        "session": session or None,
     }
     chosen: GenerateOptions = {}
     chosen.update({name: value for name, value in given.items() if value is not None})  # type: ignore[typeddict-item]

@@ -33,12 +33,15 @@ class AttachedReference:
         attention_mass: The share of attention that the chunk gave to this memory; 0 unless a
             report was asked for.
         reference: Text and origin, if asked for.
+        session: Start and number of the tokens of the call that the memory was written from,
+            counted from the start of the prompt; None for one of a bank.
     """
 
     id: str
     score: float
     attention_mass: float = 0.0
     reference: Reference | None = None
+    session: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,11 @@ def _chunk(message: decoder_pb2.ChunkMemories) -> ChunkMemories:
                     if attached.HasField("reference")
                     else None
                 ),
+                session=(
+                    (attached.session.start_token, attached.session.num_tokens)
+                    if attached.HasField("session")
+                    else None
+                ),
             )
             for attached in message.references
         ),

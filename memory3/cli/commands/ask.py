@@ -45,6 +45,7 @@ def ask(
     seed: sampling.SeedOption = None,
     num_references: sampling.NumReferencesOption = None,
     strict: sampling.StrictOption = False,
+    session: sampling.SessionOption = False,
     decoder: DecoderOption = None,
     timeout: TimeoutOption = None,
     output: OutputOption = Output.TABLE,
@@ -65,6 +66,7 @@ def ask(
         stop=None,
         num_references=num_references,
         strict=strict,
+        session=session,
     )
     if timeout is not None:
         chosen["timeout"] = timeout

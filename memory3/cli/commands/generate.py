@@ -42,6 +42,7 @@ def generate(
     stop: sampling.StopOption = None,
     num_references: sampling.NumReferencesOption = None,
     strict: sampling.StrictOption = False,
+    session: sampling.SessionOption = False,
     decoder: DecoderOption = None,
     timeout: TimeoutOption = None,
     output: OutputOption = Output.TABLE,
@@ -63,6 +64,7 @@ def generate(
         stop=stop,
         num_references=num_references,
         strict=strict,
+        session=session,
     )
     if timeout is not None:
         chosen["timeout"] = timeout

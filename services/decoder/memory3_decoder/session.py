@@ -115,12 +115,16 @@ class MemorySession:
     @property
     def reads(self) -> bool:
         """Whether there are memories to read at all."""
+        return self._reads_bank
+
+    @property
+    def _reads_bank(self) -> bool:
         return bool(self._bank) and (bool(self._options.reference_ids) or self._num_references > 0)
 
     @property
     def refreshes(self) -> bool:
         """Whether generated chunks look for memories of their own."""
-        return self.reads and not self._options.reference_ids
+        return self._reads_bank and not self._options.reference_ids
 
     @property
     def num_written(self) -> int:
@@ -158,7 +162,7 @@ class MemorySession:
         size = self._chunk_length
         parts = [tokens[start : start + size] for start in range(0, len(tokens), size)]
         none = self.without_memories(tokens)
-        if not self.reads:
+        if not self._reads_bank:
             return none
         if self._options.reference_ids:
             fetched, reason = await self._fetch_named()
