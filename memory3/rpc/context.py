@@ -44,6 +44,11 @@ def request_id_of(metadata: Iterable[Any] | None) -> str:
     return new_request_id()
 
 
-def call_metadata() -> tuple[tuple[str, str], ...]:
-    """The metadata to send with an outgoing call, so that one id follows a request everywhere."""
-    return ((REQUEST_ID_KEY, current_request_id() or new_request_id()),)
+def call_metadata(token: str | None = None) -> tuple[tuple[str, str], ...]:
+    """The metadata to send with an outgoing call, so that one id follows a request everywhere.
+
+    Args:
+        token: The bearer token to show; None for none.
+    """
+    request_id = (REQUEST_ID_KEY, current_request_id() or new_request_id())
+    return (request_id,) if token is None else (request_id, ("authorization", f"Bearer {token}"))
