@@ -71,7 +71,7 @@ _BANK_ADMIN: Final = {
     "DeleteAlias": Rule(_ADMIN, ("name",)),
     "ListAliases": Rule(_READ),
     "WarmBank": Rule(_ADMIN, ("name",)),
-    "ReencodeBank": Rule(_ADMIN, ("source", "target")),
+    "ReencodeBank": Rule(_ADMIN, ("source", "target.name")),
     "EraseReferences": Rule(_ADMIN, ("bank",)),
     "CompactBank": Rule(_ADMIN, ("name",)),
     "RepairBank": Rule(_ADMIN, ("name",)),
