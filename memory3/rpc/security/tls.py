@@ -80,7 +80,9 @@ class ServerTls:
             return configuration
 
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(content), fetch, require_client_authentication=self.client_ca is not None
+            _configuration(content),
+            fetch,  # type: ignore[arg-type]  # None is grpc's word for: as before
+            require_client_authentication=self.client_ca is not None,
         )
 
     def _read(self) -> tuple[bytes, bytes, bytes | None]:
