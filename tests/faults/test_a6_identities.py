@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from google.protobuf import message_factory
 
+from memory3.client import Client
+from memory3.errors import UnauthenticatedError
 from memory3.rpc.security.roles import Role
 from memory3.rpc.security.rules import RULES
 from memory3.v1 import bank_admin_pb2, decoder_pb2, memory_pb2
@@ -133,3 +135,16 @@ def test_the_callers_token_reaches_the_retriever(secured: Secured) -> None:
     request.memory.strict = True
     request.sampling.max_tokens = 2
     assert secured.outcome("DecoderService", "Generate", "other", request)[0] == "OK"
+
+
+def test_the_sdk_shows_its_token(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unary calls and streams of batches of a client carry its token; without one it is refused."""
+    monkeypatch.delenv("MEMORY3_TOKEN", raising=False)
+    address = secured.services["RetrieverService"].address
+    with Client(retriever=address) as client, pytest.raises(UnauthenticatedError):
+        client.create_bank("other-sdk")
+    with Client(retriever=address, token=secured.tokens["other"]) as client:
+        client.create_bank("other-sdk")
+        client.add("other-sdk", "Lovelace wrote notes.")
+        assert len(list(client.list_references("other-sdk"))) == 1
+        client.delete_bank("other-sdk")
