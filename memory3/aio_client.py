@@ -18,6 +18,7 @@ import grpc
 from memory3.observability import tracing
 from memory3.rpc.channel import connect
 from memory3.rpc.context import call_metadata
+from memory3.rpc.security.outgoing import Outgoing
 from memory3.sdk import bank_calls, decoder_calls, operation_calls, reference_calls
 from memory3.sdk.addresses import Stubs, address_of, as_method
 from memory3.sdk.batch_streams import WINDOW, AioBatchStream
@@ -69,7 +70,8 @@ class AsyncClient:
         retriever: ``HOST:PORT``; None reads MEMORY3_RETRIEVER, else ``127.0.0.1:7301``.
         encoder: ``HOST:PORT``; None reads MEMORY3_ENCODER, else ``127.0.0.1:7302``.
         timeout: Seconds for each call that is not given its own; None for each method's default.
-        credentials: For TLS; None for plaintext.
+        credentials: For TLS; None reads MEMORY3_TLS_CA, _CERT, _KEY and _NAME, else plaintext.
+        token: The bearer token; None reads MEMORY3_TOKEN, else the file in MEMORY3_TOKEN_FILE.
 
     Raises:
         InvalidArgumentError: An address is not ``HOST:PORT``.
@@ -83,15 +85,21 @@ class AsyncClient:
         *,
         timeout: float | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
     ) -> None:
         self.timeout = timeout
+        outgoing = Outgoing.from_environment(token)
+        credentials = credentials or outgoing.credentials()
         self._stubs = Stubs(
             {
                 "decoder": address_of("decoder", decoder),
                 "retriever": address_of("retriever", retriever),
                 "encoder": address_of("encoder", encoder),
             },
-            lambda target: connect(target, aio=True, credentials=credentials),
+            lambda target: connect(
+                target, aio=True, credentials=credentials, server_name=outgoing.tls_name
+            ),
+            outgoing,
         )
 
     create_bank = _unary(bank_calls.create_bank)

@@ -43,10 +43,27 @@ class ServiceSettings(BaseSettings):
     port_file: Path | None = Field(
         None, description="Where to write the port once it is bound; empty for nowhere."
     )
-    allow_public: bool = Field(
+    insecure: bool = Field(
         False,
-        description="Accept a host that other machines reach. There is no authentication: the "
-        "network must keep strangers out.",
+        description="Accept a host that other machines reach although callers need neither token "
+        "nor certificate: the network must keep strangers out.",
+    )
+    tokens_file: Path | None = Field(
+        None, description="The file of accepted bearer tokens; empty asks for none."
+    )
+    tls_cert: Path | None = Field(
+        None, description="The chain of the server's certificate, PEM; empty serves plaintext."
+    )
+    tls_key: Path | None = Field(None, description="The key of the certificate, PEM.")
+    tls_client_ca: Path | None = Field(
+        None, description="Who must have signed clients' certificates, PEM; empty asks for none."
+    )
+    health_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="A plaintext port that serves health alone, for probes that have no "
+        "certificate; 0 for none.",
     )
     metrics_host: str = Field("127.0.0.1", min_length=1, description="The address for Prometheus.")
     metrics_port: int = Field(
@@ -124,6 +141,26 @@ class ServiceSettings(BaseSettings):
     def variable(cls, field: str) -> str:
         """The environment variable that sets a field."""
         return f"{cls.model_config.get('env_prefix', '')}{field}".upper()
+
+
+class PeerSettings(ServiceSettings):
+    """The settings of a service that calls another: what it connects and calls with."""
+
+    peer_tls_ca: Path | None = Field(
+        None,
+        description="Who must have signed the called service's certificate, PEM; empty "
+        "calls in plaintext.",
+    )
+    peer_tls_cert: Path | None = Field(
+        None, description="The certificate to show the called service, PEM."
+    )
+    peer_tls_key: Path | None = Field(None, description="The key of that certificate, PEM.")
+    peer_tls_name: str | None = Field(
+        None, description="The name in the called service's certificate; empty for its address's."
+    )
+    peer_token_file: Path | None = Field(
+        None, description="The file with the token to show the called service."
+    )
 
 
 def _explain(settings: type[ServiceSettings], error: ValidationError) -> SettingsError:

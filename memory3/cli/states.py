@@ -137,8 +137,15 @@ def _health(address: str) -> tuple[bool, bool]:
 
     from memory3.rpc.channel import connect
     from memory3.rpc.health import LIVENESS, READINESS
+    from memory3.rpc.security.outgoing import Outgoing
 
-    with connect(address, retries=False) as channel:
+    outgoing = Outgoing.from_environment()
+    with connect(
+        address,
+        retries=False,
+        credentials=outgoing.credentials(),
+        server_name=outgoing.tls_name,
+    ) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         serving = []
         for name in (READINESS, LIVENESS):

@@ -70,6 +70,7 @@ def connect(
     max_message_bytes: int = ...,
     retries: bool = ...,
     credentials: grpc.ChannelCredentials | None = ...,
+    server_name: str | None = ...,
 ) -> grpc.Channel: ...
 @overload
 def connect(
@@ -79,6 +80,7 @@ def connect(
     max_message_bytes: int = ...,
     retries: bool = ...,
     credentials: grpc.ChannelCredentials | None = ...,
+    server_name: str | None = ...,
 ) -> grpc.aio.Channel: ...
 def connect(
     target: str,
@@ -87,6 +89,7 @@ def connect(
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     retries: bool = True,
     credentials: grpc.ChannelCredentials | None = None,
+    server_name: str | None = None,
 ) -> grpc.Channel | grpc.aio.Channel:
     """A channel to a service. Connects in the background; nothing is sent yet.
 
@@ -96,6 +99,7 @@ def connect(
         max_message_bytes: The largest message, in either direction.
         retries: Whether to retry calls with one answer that end as UNAVAILABLE.
         credentials: For TLS; None for plaintext.
+        server_name: The name in the server's certificate; None for the target's own.
 
     Returns:
         A ``grpc.Channel`` or ``grpc.aio.Channel``; close it after use.
@@ -105,6 +109,8 @@ def connect(
     """
     check_target(target)
     options = _channel_arguments(max_message_bytes, retries)
+    if server_name is not None:
+        options.append(("grpc.ssl_target_name_override", server_name))
     if aio:
         if credentials is None:
             return grpc.aio.insecure_channel(target, options)

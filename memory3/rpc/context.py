@@ -61,11 +61,16 @@ def request_id_of(metadata: Iterable[Any] | None) -> str:
     return new_request_id()
 
 
-def call_metadata() -> tuple[tuple[str, str], ...]:
-    """What an outgoing call carries: the request's id, its trace, and its caller's credentials."""
+def call_metadata(token: str | None = None) -> tuple[tuple[str, str], ...]:
+    """What an outgoing call carries: the request's id, its trace, and credentials.
+
+    Args:
+        token: The bearer token to show; None for what ``set_authorization`` was told, if anything.
+    """
     metadata = [(REQUEST_ID_KEY, current_request_id() or new_request_id())]
     if (traceparent := tracing.current().traceparent) is not None:
         metadata.append((tracing.TRACEPARENT_KEY, traceparent))
-    if (authorization := _authorization.get()) is not None:
+    authorization = _authorization.get() if token is None else f"Bearer {token}"
+    if authorization is not None:
         metadata.append((AUTHORIZATION_KEY, authorization))
     return tuple(metadata)

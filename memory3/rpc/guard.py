@@ -21,6 +21,9 @@ from memory3.rpc.context import request_id_of, set_request_id
 from memory3.rpc.health import Lifecycle
 from memory3.rpc.logging import get_logger
 from memory3.rpc.metrics import RpcMetrics
+from memory3.rpc.security.authorizer import Authorizer, presented_token
+from memory3.rpc.security.caller import set_caller
+from memory3.rpc.security.roles import Identity
 from memory3.rpc.status import from_rpc_error
 
 _log = get_logger(__name__)
@@ -33,13 +36,19 @@ class Call:
         method: The full method path.
         request_id: The id given by the caller, or made here.
         code: The name of the status code it ended with.
+        token: What the caller presented, not yet checked.
+        identity: Who the caller is, once let in; None where the service asks for no tokens.
         span: Its part of the trace.
     """
 
-    __slots__ = ("admitted", "code", "method", "request_id", "span", "started")
+    __slots__ = ("admitted", "code", "identity", "method", "request_id", "span", "started", "token")
 
-    def __init__(self, method: str, request_id: str, span: tracing.Span) -> None:
+    def __init__(
+        self, method: str, request_id: str, span: tracing.Span, token: str | None = None
+    ) -> None:
         self.method = method
+        self.token = token
+        self.identity: Identity | None = None
         self.request_id = request_id
         self.span = span
         self.code = "OK"
@@ -54,9 +63,17 @@ class CallGuard:
         lifecycle: Says whether the service is ready.
         admission: Says whether there is room.
         metrics: Counts.
+        authorizer: Asks who calls; None lets everybody in.
     """
 
-    def __init__(self, lifecycle: Lifecycle, admission: Admission, metrics: RpcMetrics) -> None:
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        admission: Admission,
+        metrics: RpcMetrics,
+        authorizer: Authorizer | None = None,
+    ) -> None:
+        self._authorizer = authorizer
         self._lifecycle = lifecycle
         self._admission = admission
         self._metrics = metrics
@@ -64,7 +81,9 @@ class CallGuard:
     def begin(self, method: str, metadata: Iterable[Any] | None) -> Call:
         """Start a call and bind its request id and its span to this thread or task."""
         given = tuple(metadata or ())
-        call = Call(method, request_id_of(given), tracing.enter_call(method, given))
+        span = tracing.enter_call(method, given)
+        call = Call(method, request_id_of(given), span, presented_token(given))
+        set_caller(None, call.token)
         set_request_id(call.request_id)
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         if call.span.trace_id is not None:
@@ -77,9 +96,19 @@ class CallGuard:
         """Let a call in.
 
         Raises:
+            UnauthenticatedError: The caller has no valid token.
+            PermissionDeniedError: The caller may not call this method.
             LoadingError: The service is not ready.
+            QuotaExceededError: The caller has used up its quota.
             QueueFullError: There is no room.
         """
+        # First of all, so that strangers learn nothing and take no one's room.
+        if self._authorizer is not None:
+            identity = self._authorizer.identify(call.token)
+            structlog.contextvars.bind_contextvars(identity=identity.name)
+            self._authorizer.enter(identity, call.method)
+            call.identity = identity
+            set_caller(identity, call.token)
         self._lifecycle.check_ready()
         self._admission.enter(call.method)
         call.admitted = True
@@ -101,6 +130,11 @@ class CallGuard:
         """
         if call.admitted:
             self._admission.leave(call.method)
+        if self._authorizer is not None:
+            if call.identity is not None:
+                self._authorizer.leave(call.identity)
+            self._metrics.count_identity(call.identity.name if call.identity else "", call.code)
+            self._metrics.tokens_refused.set(self._authorizer.file.num_refused)
         self._metrics.requests.labels(call.method, call.code).inc()
         seconds = time.perf_counter() - call.started
         self._metrics.latency.labels(call.method).observe(seconds)
@@ -109,8 +143,9 @@ class CallGuard:
             _log.debug("answered", method=call.method, code=call.code, seconds=round(seconds, 6))
         tracing.leave_call(call.span, call.code)
         self._metrics.running.labels(call.method).dec()
-        structlog.contextvars.unbind_contextvars("request_id", "trace_id")
+        structlog.contextvars.unbind_contextvars("request_id", "trace_id", "identity")
         set_request_id(None)
+        set_caller(None, None)
 
     def _typed(self, call: Call, raised: Exception) -> Memory3Error:
         if isinstance(raised, Memory3Error):

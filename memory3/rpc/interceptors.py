@@ -16,12 +16,14 @@ import grpc
 from memory3.rpc.admission import is_exempt
 from memory3.rpc.context import REQUEST_ID_KEY
 from memory3.rpc.guard import Call, CallGuard
+from memory3.rpc.security.authorizer import aio_check_requests, check_request, check_requests
 from memory3.rpc.status import abort_with, aio_abort_with
 from memory3.rpc.undecodable import aio_checked_stream, checked, checked_stream, lenient
 
 # Handlers are untyped in grpc's own interface: messages of any service pass through here.
 _Handler = Any
 _Behaviour = Callable[[Any, Any], Any]
+_Permission = Callable[[Call, Any], Any]
 
 
 class ThreadInterceptor(grpc.ServerInterceptor):
@@ -39,14 +41,15 @@ class ThreadInterceptor(grpc.ServerInterceptor):
         if handler is None or is_exempt(method):
             return handler
         wrap = self._stream if handler.response_streaming else self._single
-        return _rewrap(handler, wrap(_checking(handler, checked_stream), method))
+        behaviour = _checking(handler, checked_stream)
+        return _rewrap(handler, wrap(behaviour, method, _permission(handler, check_requests)))
 
-    def _single(self, behaviour: _Behaviour, method: str) -> _Behaviour:
+    def _single(self, behaviour: _Behaviour, method: str, allow: _Permission) -> _Behaviour:
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
             call = self._begin(method, context)
             try:
                 self._guard.admit(call)
-                return behaviour(request, context)
+                return behaviour(allow(call, request), context)
             except Exception as error:
                 self._fail(call, context, error)
             finally:
@@ -54,12 +57,12 @@ class ThreadInterceptor(grpc.ServerInterceptor):
 
         return answer
 
-    def _stream(self, behaviour: _Behaviour, method: str) -> _Behaviour:
+    def _stream(self, behaviour: _Behaviour, method: str, allow: _Permission) -> _Behaviour:
         def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             call = self._begin(method, context)
             try:
                 self._guard.admit(call)
-                yield from behaviour(request, context)
+                yield from behaviour(allow(call, request), context)
                 # To grpc's request iterator a cancelled stream may look like one that has ended.
                 if not context.is_active():
                     call.code = grpc.StatusCode.CANCELLED.name
@@ -102,14 +105,15 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or is_exempt(method):
             return handler
         wrap = self._stream if handler.response_streaming else self._single
-        return _rewrap(handler, wrap(_checking(handler, aio_checked_stream), method))
+        behaviour = _checking(handler, aio_checked_stream)
+        return _rewrap(handler, wrap(behaviour, method, _permission(handler, aio_check_requests)))
 
-    def _single(self, behaviour: _Behaviour, method: str) -> _Behaviour:
+    def _single(self, behaviour: _Behaviour, method: str, allow: _Permission) -> _Behaviour:
         async def answer(request: Any, context: Any) -> Any:
             call = self._begin(method, context)
             try:
                 self._guard.admit(call)
-                return await behaviour(request, context)
+                return await behaviour(allow(call, request), context)
             except asyncio.CancelledError:
                 call.code = grpc.StatusCode.CANCELLED.name
                 raise
@@ -120,12 +124,12 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _stream(self, behaviour: _Behaviour, method: str) -> _Behaviour:
+    def _stream(self, behaviour: _Behaviour, method: str, allow: _Permission) -> _Behaviour:
         async def answer(request: Any, context: Any) -> AsyncIterator[Any]:
             call = self._begin(method, context)
             try:
                 self._guard.admit(call)
-                responses = behaviour(request, context)
+                responses = behaviour(allow(call, request), context)
                 if hasattr(responses, "__aiter__"):
                     # Closed here and now, so that a cancelled call frees what it holds at once.
                     async with _closing(responses):
@@ -170,6 +174,16 @@ def _checking(handler: _Handler, check_stream: Callable[[Any], Any]) -> _Behavio
     found: _Behaviour = next(kind for kind in kinds if kind is not None)
     check = check_stream if handler.request_streaming else checked
     return lambda given, context: found(check(given), context)
+
+
+def _permission(handler: _Handler, check_stream: Callable[..., Any]) -> _Permission:
+    """Gives on the requests of a call that its caller may make; all where nobody is asked."""
+    check = check_stream if handler.request_streaming else check_request
+
+    def allow(call: Call, given: Any) -> Any:
+        return given if call.identity is None else check(call.identity, call.method, given)
+
+    return allow
 
 
 def _rewrap(handler: _Handler, behaviour: _Behaviour) -> _Handler:

@@ -42,7 +42,17 @@ class RpcMetrics:
         self.running = Gauge(
             "memory3_rpc_running", "Calls being answered now.", ["method"], registry=registry
         )
-
+        self._identities = Counter(
+            "memory3_rpc_identity_requests",
+            "Calls answered, by the id of the caller's token; empty where there was no valid one.",
+            ["identity", "code"],
+            registry=registry,
+        )
+        self.tokens_refused = Gauge(
+            "memory3_rpc_token_files_refused",
+            "New files of tokens that could not be used, so that the old one stayed in force.",
+            registry=registry,
+        )
         self._ready = Gauge(
             "memory3_ready",
             "1 while the service takes work: not while it loads or drains.",
@@ -55,6 +65,10 @@ class RpcMetrics:
             registry=registry,
         )
         build.labels(memory3.__version__).set(1)
+
+    def count_identity(self, name: str, code: str) -> None:
+        """Count a call of an identity; there are no more of these than tokens in the file."""
+        self._identities.labels(name, code).inc()
 
     def watch(self, lifecycle: Lifecycle) -> None:
         """Show the phase of a server, read when Prometheus asks."""

@@ -11,6 +11,7 @@ from typing import Any, Self
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from memory3.errors import InvalidArgumentError, SettingsError
+from memory3.rpc.security.tls import ServerTls
 from memory3.settings import ServiceSettings
 
 
@@ -20,11 +21,16 @@ class ServerOptions:
 
     Attributes:
         service: The full service name, such as ``memory3.v1.EncoderService``.
-        host: The address to listen on; another than loopback needs ``allow_public``.
+        host: The address to listen on; another than loopback needs tokens, certificates of
+            clients, or ``insecure``.
         port: The port to listen on; 0 takes a free one (``RpcServer.port`` says which).
         port_file: Where to write the port once bound, for whoever started this process.
-        allow_public: Accept a host that other machines reach. There is no authentication, so the
-            network must keep strangers out.
+        insecure: Accept a host that other machines reach although callers show nothing.
+        tokens_file: Whose bearer tokens are accepted; None asks for none.
+        tls_cert: The chain of the server's certificate, PEM; None serves plaintext.
+        tls_key: Its key.
+        tls_client_ca: Who must have signed the certificates of clients; None asks for none.
+        health_port: A plaintext port that serves health alone; 0 for none.
         metrics_host: The address for Prometheus.
         metrics_port: The port for Prometheus; 0 for none.
         max_concurrent: The most calls in flight.
@@ -42,7 +48,12 @@ class ServerOptions:
     host: str = "127.0.0.1"
     port: int = 0
     port_file: Path | None = None
-    allow_public: bool = False
+    insecure: bool = False
+    tokens_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    health_port: int = 0
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     max_concurrent: int = 64
@@ -68,17 +79,36 @@ class ServerOptions:
         return cls(service=service, **{**taken, **changes})
 
     def __post_init__(self) -> None:
-        for name in ("port", "metrics_port"):
+        for name in ("port", "metrics_port", "health_port"):
             if not 0 <= getattr(self, name) <= 65535:
                 raise InvalidArgumentError(
                     f"{getattr(self, name)} is not a port", field=name, remedy="use 0 to 65535"
                 )
-        if not self.allow_public and not _is_loopback(self.host):
+        self._check_tls()
+        authenticated = self.tokens_file is not None or self.tls_client_ca is not None
+        if not (authenticated or self.insecure or _is_loopback(self.host)):
             raise SettingsError(
                 f"{self.host} can be reached from other machines and there is no authentication",
                 field="host",
-                remedy="listen on 127.0.0.1, or allow it with allow_public where the network "
-                "keeps strangers out",
+                remedy="listen on 127.0.0.1; or set tokens_file or tls_client_ca; or allow it with "
+                "insecure where the network keeps strangers out",
+            )
+
+    @property
+    def tls(self) -> ServerTls | None:
+        """The server's certificate; None for plaintext."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return ServerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    def _check_tls(self) -> None:
+        named = {"tls_cert": self.tls_cert, "tls_key": self.tls_key}
+        missing = [name for name, path in named.items() if path is None]
+        if len(missing) == 1 or (missing and self.tls_client_ca is not None):
+            raise SettingsError(
+                f"{missing[0]} is missing",
+                field=missing[0],
+                remedy="give tls_cert and tls_key together; tls_client_ca needs both",
             )
 
 

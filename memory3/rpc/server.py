@@ -24,6 +24,8 @@ from memory3.rpc.health import AioHealth, Health
 from memory3.rpc.interceptors import AioInterceptor, ThreadInterceptor
 from memory3.rpc.metrics import RpcMetrics, serve_metrics
 from memory3.rpc.options import ServerOptions
+from memory3.rpc.security.authorizer import Authorizer
+from memory3.rpc.security.token_file import TokenFile
 
 __all__ = [
     "AioRpcServer",
@@ -36,6 +38,9 @@ __all__ = [
 
 # Threads beyond the admitted calls, so that health checks and refusals never wait for work.
 _RESERVED_THREADS = 8
+
+# Without this a second server binds the same port in silence.
+_OWN_PORT = [("grpc.so_reuseport", 0)]
 
 
 class _Bound:
@@ -74,15 +79,29 @@ class RpcServer(_Bound):
         super().__init__(options, port)
         self.health = health
         self._server = server
+        self._probes = (
+            grpc.server(
+                futures.ThreadPoolExecutor(2, thread_name_prefix="health"), options=_OWN_PORT
+            )
+            if options.health_port
+            else None
+        )
+        if self._probes is not None:
+            health.add_to(self._probes)
+            _bind(options, self._probes.add_insecure_port, "health_port")
 
     def start(self) -> None:
         """Answer calls: health at once, all others once ``health.set_ready`` was called."""
         self._server.start()
+        if self._probes is not None:
+            self._probes.start()
         self._publish()
 
     def stop(self, grace_s: float | None = None) -> None:
         """Refuse new calls, give those in flight so many seconds, then end them."""
         self._server.stop(self.options.grace_seconds if grace_s is None else grace_s).wait()
+        if self._probes is not None:
+            self._probes.stop(0).wait()
         self._withdraw()
 
 
@@ -96,18 +115,26 @@ class AioRpcServer(_Bound):
         self.health = health
         self._server = server
         self._lag = EventLoopLag(options.registry)
+        self._probes = grpc.aio.server(options=_OWN_PORT) if options.health_port else None
+        if self._probes is not None:
+            health.add_to(self._probes)
+            _bind(options, self._probes.add_insecure_port, "health_port")
 
     async def start(self) -> None:
         """Answer calls: health at once, all others once ``health.set_ready`` was called."""
         await self.health.start()
         await self._server.start()
         self._lag.start()
+        if self._probes is not None:
+            await self._probes.start()
         self._publish()
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Refuse new calls, give those in flight so many seconds, then end them."""
         await self._server.stop(self.options.grace_seconds if grace_s is None else grace_s)
         await self._lag.stop()
+        if self._probes is not None:
+            await self._probes.stop(0)
         self._withdraw()
 
 
@@ -132,7 +159,7 @@ def build_server(options: ServerOptions, add: Callable[[grpc.Server], None]) -> 
     health.add_to(server)
     add(server)
     _add_reflection(options, server)
-    return RpcServer(options, _bind(options, server.add_insecure_port), server, health)
+    return RpcServer(options, _bind(options, _adder(options, server)), server, health)
 
 
 def build_aio_server(
@@ -155,7 +182,7 @@ def build_aio_server(
     health.add_to(server)
     add(server)
     _add_reflection(options, server)
-    return AioRpcServer(options, _bind(options, server.add_insecure_port), server, health)
+    return AioRpcServer(options, _bind(options, _adder(options, server)), server, health)
 
 
 def write_port_file(path: Path, port: int) -> None:
@@ -171,13 +198,21 @@ def _guard(options: ServerOptions, health: Health | AioHealth) -> CallGuard:
     admission = Admission(options.max_concurrent, options.method_limits)
     metrics = RpcMetrics.on(options.registry)
     metrics.watch(health)
-    return CallGuard(health, admission, metrics)
+    authorizer = Authorizer(TokenFile(options.tokens_file)) if options.tokens_file else None
+    return CallGuard(health, admission, metrics, authorizer)
+
+
+def _adder(options: ServerOptions, server: grpc.Server | grpc.aio.Server) -> Callable[[str], int]:
+    tls = options.tls
+    if tls is None:
+        return server.add_insecure_port
+    credentials = tls.credentials()
+    return lambda address: server.add_secure_port(address, credentials)
 
 
 def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
     arguments: list[tuple[str, Any]] = [
-        # Without this a second server binds the same port in silence.
-        ("grpc.so_reuseport", 0),
+        *_OWN_PORT,
         ("grpc.max_receive_message_length", options.max_message_bytes),
         ("grpc.max_send_message_length", options.max_message_bytes),
         # Clients ping every 60 s, also between calls; twice as often is still no flood.
@@ -192,16 +227,17 @@ def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
     return arguments
 
 
-def _bind(options: ServerOptions, add_port: Callable[[str], int]) -> int:
+def _bind(options: ServerOptions, add_port: Callable[[str], int], field: str = "port") -> int:
     host = f"[{options.host}]" if ":" in options.host else options.host
+    wanted = getattr(options, field)
     try:
-        port = add_port(f"{host}:{options.port}")
+        port = add_port(f"{host}:{wanted}")
     except RuntimeError:
         port = 0
     if port == 0:
         raise PortInUseError(
-            f"cannot listen on {host}:{options.port}",
-            field="port",
+            f"cannot listen on {host}:{wanted}",
+            field=field,
             remedy="stop what listens there, or choose another port (0 takes a free one)",
         )
     return port

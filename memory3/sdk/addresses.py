@@ -15,6 +15,7 @@ import grpc
 
 from memory3.errors import InvalidArgumentError, Memory3Error, UnavailableError
 from memory3.rpc.channel import check_target
+from memory3.rpc.security.outgoing import Outgoing
 from memory3.rpc.status import from_rpc_error
 from memory3.sdk.call import Endpoint, ServiceName
 from memory3.v1.bank_admin_pb2_grpc import BankAdminServiceStub
@@ -70,11 +71,16 @@ class Stubs:
     Args:
         addresses: The address of each service.
         open_channel: Makes a channel to an address.
+        outgoing: The token that goes with every call.
     """
 
     def __init__(
-        self, addresses: dict[ServiceName, str], open_channel: Callable[[str], Any]
+        self,
+        addresses: dict[ServiceName, str],
+        open_channel: Callable[[str], Any],
+        outgoing: Outgoing,
     ) -> None:
+        self._outgoing = outgoing
         self.addresses = addresses
         self.channels: dict[ServiceName, Any] = {}
         self._open_channel = open_channel
@@ -95,7 +101,10 @@ class Stubs:
         if service not in self._stubs:
             self.channels[service] = self._open_channel(self.addresses[service])
             self._stubs[service] = _STUBS[service](self.channels[service])
-        return getattr(self._stubs[service], endpoint.method)
+        method = getattr(self._stubs[service], endpoint.method)
+        token = self._outgoing.bearer()
+        # Both kinds of client, and the streams of batches, start every call from here.
+        return method if token is None else functools.partial(_with_token, method, token)
 
     def close(self) -> list[Any]:
         """Forget all stubs; returns the channels, which the caller must close."""
@@ -119,6 +128,13 @@ class Stubs:
             )
             typed.metadata.setdefault("target", self.addresses[service])
         return typed
+
+
+def _with_token(
+    method: Any, token: str, *args: Any, metadata: tuple[tuple[str, str], ...] = (), **kwargs: Any
+) -> Any:
+    bearer = ("authorization", f"Bearer {token}")
+    return method(*args, metadata=(*metadata, bearer), **kwargs)
 
 
 def as_method(build: Callable[..., Any], run: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ from memory3.model.config import ModelConfig
 from memory3.model.placement import check_device, choose_dtype
 from memory3.rpc.channel import check_target
 from memory3.rpc.logging import get_logger
+from memory3.rpc.security.outgoing import Outgoing
 from memory3_decoder.convert import RequestReader
 from memory3_decoder.engine import Engine, EngineLimits, ModelRunner
 from memory3_decoder.metrics import DecoderMetrics
@@ -207,6 +208,7 @@ def _client(settings: DecoderSettings, checkpoint: Checkpoint) -> RetrieverClien
         settings.retriever,
         checkpoint.digest,
         max_envelope_bytes=4 * values + _ENVELOPE_OVERHEAD,
+        outgoing=Outgoing.of_peer(settings),
     )
 
 

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from memory3.settings import ServiceSettings
+from memory3.settings import PeerSettings
 
 
-class DecoderSettings(ServiceSettings):
+class DecoderSettings(PeerSettings):
     """What the decoder can be told."""
 
     model_config = SettingsConfigDict(env_prefix="MEMORY3_DECODER_")

@@ -14,6 +14,7 @@ from pathlib import Path
 from memory3.checkpoint import Checkpoint
 from memory3.documents.splitter import Splitter
 from memory3.errors import InvalidArgumentError, SettingsError
+from memory3.rpc.security.outgoing import Outgoing
 from memory3_retriever.bank.live import LiveBank
 from memory3_retriever.caches.base import Cache
 from memory3_retriever.encoder.client import EncoderClient
@@ -113,6 +114,7 @@ def connect_models(
             embed_budget_s=settings.embed_seconds,
             encode_budget_s=settings.encode_seconds,
             metrics=metrics,
+            outgoing=Outgoing.of_peer(settings),
         )
         cleanup.callback(encoder.close)
         writer = LazyWriter(encoder, digest, budget_s=settings.encode_seconds)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import grpc
 
 from memory3.errors import NotFoundError
+from memory3.rpc.security.caller import may_see
 from memory3.v1 import bank_admin_pb2
 from memory3_retriever import convert_admin
-from memory3_retriever.bank.names import bank_id
+from memory3_retriever.bank.names import bank_id, resource_name
 from memory3_retriever.servicer_base import LoadedServicer
 
 
@@ -51,5 +52,9 @@ class AliasMixin(LoadedServicer):
         """See the proto."""
         aliases = self._loaded().catalog.aliases.all()
         return bank_admin_pb2.ListAliasesResponse(
-            aliases=[convert_admin.alias_message(each) for each in aliases]
+            aliases=[
+                convert_admin.alias_message(each)
+                for each in aliases
+                if may_see(resource_name(each.name)) and may_see(resource_name(each.bank))
+            ]
         )

@@ -13,6 +13,7 @@ from memory3.errors import (
     NotFoundError,
     PluginNotFoundError,
 )
+from memory3.rpc.security.caller import may_see
 from memory3.v1 import retriever_pb2
 from memory3_retriever import convert, convert_options
 from memory3_retriever import validation as check
@@ -75,7 +76,9 @@ class BankMethods(ServicerBase):
         size = check.page_size(request.page_size)
         after = check.after_token("banks", request.page_token)
         loaded = self._loaded()
-        names = [name for name in loaded.catalog.names() if name > after]
+        names = [
+            name for name in loaded.catalog.names() if name > after and may_see(resource_name(name))
+        ]
         response = retriever_pb2.ListBanksResponse()
         for name in names[:size]:
             response.banks.append(_listed(loaded, name))
@@ -152,4 +155,5 @@ def _listed(loaded: Loaded, name: str) -> retriever_pb2.Bank:
 
 
 def _with_aliases(loaded: Loaded, bank: LiveBank) -> retriever_pb2.Bank:
-    return convert.described(bank, loaded.catalog.aliases.of(bank.info.name))
+    aliases = loaded.catalog.aliases.of(bank.info.name)
+    return convert.described(bank, [name for name in aliases if may_see(resource_name(name))])

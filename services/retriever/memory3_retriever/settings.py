@@ -8,10 +8,10 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from memory3.settings import ServiceSettings
+from memory3.settings import PeerSettings
 
 
-class RetrieverSettings(ServiceSettings):
+class RetrieverSettings(PeerSettings):
     """What the retriever can be told."""
 
     model_config = SettingsConfigDict(env_prefix="MEMORY3_RETRIEVER_")

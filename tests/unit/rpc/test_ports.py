@@ -55,7 +55,7 @@ def test_a_public_address_must_be_allowed(host: str) -> None:
     with pytest.raises(SettingsError) as caught:
         _options(host=host)
     assert caught.value.field == "host"
-    assert _options(host=host, allow_public=True).host == host
+    assert _options(host=host, insecure=True).host == host
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])

@@ -17,6 +17,8 @@ from memory3.observability import tracing
 from memory3.rpc.channel import connect
 from memory3.rpc.context import call_metadata
 from memory3.rpc.logging import get_logger
+from memory3.rpc.security.caller import caller_token
+from memory3.rpc.security.outgoing import Outgoing
 from memory3.rpc.status import DETAILS_KEY, from_rpc_error
 from memory3.v1 import memory_pb2, retriever_pb2, retriever_pb2_grpc
 
@@ -84,13 +86,28 @@ class RetrieverClient:
         target: ``HOST:PORT`` or another gRPC target.
         checkpoint_digest: The only checkpoint whose memories may come.
         max_envelope_bytes: No memory of this checkpoint is larger.
+        outgoing: What to connect and call with. The caller's token goes before the decoder's own,
+            so that nobody reads through a decoder what they may not read themselves.
     """
 
-    def __init__(self, target: str, checkpoint_digest: str, *, max_envelope_bytes: int) -> None:
+    def __init__(
+        self,
+        target: str,
+        checkpoint_digest: str,
+        *,
+        max_envelope_bytes: int,
+        outgoing: Outgoing | None = None,
+    ) -> None:
+        self._outgoing = outgoing or Outgoing()
         self.target = target
         self._digest = checkpoint_digest
         self._max_envelope_bytes = max_envelope_bytes
-        self._channel = connect(target, aio=True)
+        self._channel = connect(
+            target,
+            aio=True,
+            credentials=self._outgoing.credentials(),
+            server_name=self._outgoing.tls_name,
+        )
         self._stub = retriever_pb2_grpc.RetrieverServiceStub(self._channel)
 
     async def close(self) -> None:
@@ -133,7 +150,8 @@ class RetrieverClient:
         with tracing.span(
             _RETRIEVE, "client", bank=bank, num_queries=len(queries), k=k, num_held=len(held_ids)
         ) as span:
-            call = self._stub.Retrieve(request, timeout=timeout_s, metadata=call_metadata())
+            metadata = call_metadata(caller_token() or self._outgoing.bearer())
+            call = self._stub.Retrieve(request, timeout=timeout_s, metadata=metadata)
             assembly = _Assembly(self._max_envelope_bytes)
             try:
                 async for response in call:

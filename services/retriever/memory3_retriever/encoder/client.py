@@ -30,6 +30,7 @@ from memory3.memory.envelope import verify
 from memory3.observability import tracing
 from memory3.rpc.channel import connect
 from memory3.rpc.context import call_metadata
+from memory3.rpc.security.outgoing import Outgoing
 from memory3.rpc.status import typed_errors
 from memory3.v1 import encoder_pb2, encoder_pb2_grpc, memory_pb2
 from memory3_retriever.bank.records import EmbedderIdentity, Reference, Vectors
@@ -72,6 +73,8 @@ class EncoderClient:
         embed_budget_s: The most seconds one call of Embed may take.
         encode_budget_s: The most seconds one call of Encode may take.
         metrics: Times the calls; None for no counting.
+        outgoing: What to connect and call with; the token is the retriever's own, as readers may
+            ask for memories that are still to be written.
 
     Raises:
         InvalidArgumentError: The target is not an address.
@@ -85,13 +88,19 @@ class EncoderClient:
         embed_budget_s: float = 10.0,
         encode_budget_s: float = 300.0,
         metrics: RetrieverMetrics | None = None,
+        outgoing: Outgoing | None = None,
     ) -> None:
+        self._outgoing = outgoing or Outgoing()
         self.target = target
         self._digest = checkpoint_digest
         self._embed_budget_s = embed_budget_s
         self._encode_budget_s = encode_budget_s
         self._metrics = metrics
-        self._channel = connect(target)
+        self._channel = connect(
+            target,
+            credentials=self._outgoing.credentials(),
+            server_name=self._outgoing.tls_name,
+        )
         self._stub = encoder_pb2_grpc.EncoderServiceStub(self._channel)
         self._lock = threading.Lock()
         self._info: EncoderInfo | None = None
@@ -112,7 +121,7 @@ class EncoderClient:
             response = self._stub.GetInfo(
                 encoder_pb2.EncoderServiceGetInfoRequest(),
                 timeout=limit.timeout(_INFO_BUDGET_S),
-                metadata=call_metadata(),
+                metadata=call_metadata(self._outgoing.bearer()),
             )
         self._check_digest(response.checkpoint.digest)
         embedder = response.embedder
@@ -145,7 +154,9 @@ class EncoderClient:
             )
             with self._call("Embed", num_texts=len(block)):
                 response = self._stub.Embed(
-                    request, timeout=limit.timeout(self._embed_budget_s), metadata=call_metadata()
+                    request,
+                    timeout=limit.timeout(self._embed_budget_s),
+                    metadata=call_metadata(self._outgoing.bearer()),
                 )
             if len(response.vectors) != len(block):
                 raise _wrong(f"{len(response.vectors)} vectors for {len(block)} texts")
@@ -189,7 +200,9 @@ class EncoderClient:
         outcomes: dict[int, Encoded | Memory3Error] = {}
         with self._call("Encode", num_references=len(references), codec=codec):
             call = self._stub.Encode(
-                request, timeout=limit.timeout(self._encode_budget_s), metadata=call_metadata()
+                request,
+                timeout=limit.timeout(self._encode_budget_s),
+                metadata=call_metadata(self._outgoing.bearer()),
             )
             try:
                 for response in call:

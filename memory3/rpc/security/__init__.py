@@ -1,0 +1,4 @@
+"""Who may call what: TLS, bearer tokens, roles on banks, quotas.
+
+It must not know any one service.
+"""
