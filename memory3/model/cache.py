@@ -59,9 +59,14 @@ class SlotCache:
             num_slots, self.num_memory_columns, dtype=torch.bool, device=device
         )
         self._head_dim = config.head_dim
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
-        for index in range(config.num_layers):
+        # The memory layers lie in one tensor, so that memories are written to all of them at once.
+        columns = self.context_start(0) + self.context_length + 1
+        whole = (self.num_memory_layers, num_slots, config.num_kv_heads, columns, config.head_dim)
+        self._memory_keys = torch.zeros(whole, dtype=dtype, device=device)
+        self._memory_values = torch.zeros(whole, dtype=dtype, device=device)
+        self._keys: list[Tensor] = list(self._memory_keys.unbind())
+        self._values: list[Tensor] = list(self._memory_values.unbind())
+        for index in range(self.num_memory_layers, config.num_layers):
             columns = self.context_start(index) + self.context_length + 1
             shape = (num_slots, config.num_kv_heads, columns, config.head_dim)
             self._keys.append(torch.zeros(shape, dtype=dtype, device=device))
@@ -84,11 +89,11 @@ class SlotCache:
         if not memories:
             return
         kept, stop = self.tokens_kept, self.num_sinks + len(memories) * self.tokens_kept
+        part = slice(self.num_sinks, stop)
         keys = torch.cat([m.keys for m in memories], dim=2)  # [L_m, K, R*kept, D]
+        self._memory_keys[:, slot, :, part] = keys
         values = torch.cat([m.values for m in memories], dim=2)
-        for layer in range(self.num_memory_layers):
-            self._keys[layer][slot, :, self.num_sinks : stop] = keys[layer]
-            self._values[layer][slot, :, self.num_sinks : stop] = values[layer]
+        self._memory_values[:, slot, :, part] = values
         for place, memory in enumerate(memories):
             self.memory_mask[slot, place * kept : place * kept + memory.num_kept] = True
 

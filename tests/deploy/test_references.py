@@ -60,7 +60,7 @@ def test_settings_are_the_services_own(
         known = {settings.variable(field) for field in settings.model_fields}
         assert set(_given(manifests, workload)) - known == set()
         loaded = _load(manifests, workload, monkeypatch)
-        assert (loaded.host, loaded.allow_public) == ("0.0.0.0", True)
+        assert (loaded.host, loaded.insecure) == ("0.0.0.0", True)
         assert loaded.max_connection_age_s > 0
 
 

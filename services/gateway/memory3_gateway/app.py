@@ -71,7 +71,7 @@ def _hosts(settings: GatewaySettings) -> list[str] | None:
     named = [name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()]
     if named:
         return named
-    return None if settings.allow_public else [*_LOOPBACK, settings.host.lower()]
+    return None if settings.insecure else [*_LOOPBACK, settings.host.lower()]
 
 
 async def _page() -> FileResponse:

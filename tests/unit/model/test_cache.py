@@ -70,6 +70,29 @@ def test_a_cache_without_places_for_memories_works(model: Transformer) -> None:
 
 
 @torch.inference_mode()
+def test_memories_reach_each_layer_of_their_slot_alone(
+    cache: SlotCache, memory: MemoryTensors
+) -> None:
+    """What a layer reads in a slot is what was attached, and the other slots keep theirs."""
+    other = replace(memory, keys=memory.keys + 1, values=memory.values + 2)
+    cache.attach(0, [memory, other])
+    cache.attach(1, [other])
+    slots, kept = torch.tensor([0, 1]), cache.tokens_kept
+    columns = cache.memory_columns
+    cache.grow(slots)
+    cache.masks(slots)
+    for layer in range(cache.num_memory_layers):
+        start = cache.context_start(layer)
+        newest = torch.zeros(2, memory.keys.shape[1], memory.keys.shape[3])
+        keys, values = cache.append(layer, slots, newest, newest)
+        assert columns.stop == start
+        for slot, place, wanted in ((0, 0, memory), (0, 1, other), (1, 0, other)):
+            part = slice(columns.start + place * kept, columns.start + (place + 1) * kept)
+            assert torch.equal(keys[slot, :, part], wanted.keys[layer])
+            assert torch.equal(values[slot, :, part], wanted.values[layer])
+
+
+@torch.inference_mode()
 def test_too_many_memories_are_refused(
     model: Transformer, cache: SlotCache, memory: MemoryTensors
 ) -> None:
