@@ -127,6 +127,10 @@ rows(
     invalid("reference-twice", "memory.reference_ids[1]", memory(reference_ids=[NO_ID] * 2)),
     missing("reference-missing", "memory.reference_ids[0]", memory(reference_ids=[NO_ID])),
     invalid(
+        "session-memories", "memory.session.max_memories",
+        memory(session=dec.SessionOptions(max_memories=0)),
+    ),
+    invalid(
         "references-of-no-bank", "bank",
         generate(memory=dec.MemoryOptions(reference_ids=[NO_ID])),
     ),
@@ -150,6 +154,9 @@ rows(
     invalid(
         "references", "memory.num_references",
         score(bank=BANK, memory=dec.MemoryOptions(num_references=-1)),
+    ),
+    invalid(
+        "session", "memory.session", score(memory=dec.MemoryOptions(session=dec.SessionOptions())),
     ),
 )  # fmt: skip
 rows(
