@@ -57,6 +57,20 @@ async def test_chunks_read_what_left_and_say_which_tokens(make_decoder: MakeDeco
     assert not answer.end.degraded_reason
 
 
+async def test_a_long_prompt_is_cut_where_nothing_is_read(make_decoder: MakeDecoder) -> None:
+    """Without references, what does not fit is forgotten: the rest alone gives the same tokens."""
+    decoder = await make_decoder(context_length=WINDOW)
+    prompt = prompt_of(decoder, 600)
+    tokens = decoder.requests.tokens(prompt, "prompt")
+    async with asyncio.timeout(60):
+        cut = await ask(decoder, prompt, max_tokens=20, memory=TRUNCATED)
+    fresh = request(decoder, "", max_tokens=20)
+    rest = tokens[Window(WINDOW, 64).num_leaving(600) :]
+    fresh = type(fresh)(**{**vars(fresh), "prompt_tokens": rest})
+    (expected,) = await collect(decoder.engine.generate(fresh))
+    assert cut.tokens == expected.tokens
+
+
 async def test_both_banks_are_read_and_a_batch_equals_one_alone(make_decoder: MakeDecoder) -> None:
     """Sampled sessions with a bank give the same tokens batched and alone, from both banks."""
     decoder = await make_decoder(context_length=WINDOW)

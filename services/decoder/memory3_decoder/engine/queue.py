@@ -54,7 +54,12 @@ class WaitingQueue:
 
     def to_retrieve(self) -> list[Request]:
         """Requests at the front whose search has not begun."""
-        reading = (request for request in self._in_turn() if request.session.reads)
+        # A session's prompt that is too long is cut by its search, also where it reads nothing.
+        reading = (
+            request
+            for request in self._in_turn()
+            if request.session.reads or request.memories is None
+        )
         front = islice(reading, self._num_retrieving)
         return [request for request in front if request.retrieving is None]
 
