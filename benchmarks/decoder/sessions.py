@@ -28,6 +28,7 @@ from memory3_decoder.parameters import (
 from memory3_decoder.settings import DecoderSettings
 from prometheus_client import CollectorRegistry
 
+from benchmarks.decoder.long_text import measure_perplexity
 from memory3 import people
 
 DISTANCES = (1, 2, 5, 10)
@@ -36,20 +37,23 @@ TRUNCATION = MemoryOptions(session=SessionOptions(), num_references=0)
 
 
 def measure_sessions(
-    checkpoint: Path, *, num_questions: int, num_windows: int
+    checkpoint: Path, *, window: int, num_questions: int, num_windows: int
 ) -> list[dict[str, Any]]:
     """Rows of recall by distance, then one of the time per token.
 
     Args:
         checkpoint: A checkpoint that was trained on people.
+        window: Tokens of the window; at most the checkpoint's.
         num_questions: Questions for each distance and condition.
         num_windows: Windows of output whose time is taken; at least 3.
     """
-    return asyncio.run(_measure(checkpoint, num_questions, num_windows))
+    settings = DecoderSettings(checkpoint=checkpoint, num_slots=1, context_length=window)
+    return asyncio.run(_measure(settings, num_questions, num_windows))
 
 
-async def _measure(path: Path, num_questions: int, num_windows: int) -> list[dict[str, Any]]:
-    settings = DecoderSettings(checkpoint=path, num_slots=1)
+async def _measure(
+    settings: DecoderSettings, num_questions: int, num_windows: int
+) -> list[dict[str, Any]]:
     decoder = await Decoder.load(settings, DecoderMetrics(CollectorRegistry()))
     try:
         rows = [await _recall(decoder, 0, num_questions)]
@@ -64,9 +68,7 @@ async def _recall(decoder: Decoder, distance: int, num_questions: int) -> dict[s
     rng = Random(24)
     known = people.sample_people(rng, num_questions, split="evaluation")
     facts = "\n\n".join(people.biography(rng, person) for person in known)
-    others = "\n\n".join(people.iter_documents(rng, 600 * distance)) if distance else ""
-    tokens = decoder.requests.tokens("\n\n" + others + "\n\n", "prompt")
-    filler = tokens[: distance * decoder.context_length]
+    filler = _filler(decoder, rng, distance * decoder.context_length)
     row: dict[str, Any] = {"figure": "recall", "windows": distance, "session": 0, "truncation": 0}
     for person in known:
         attribute = list(person.facts)[int(rng.random() * len(person.facts))]
@@ -83,6 +85,16 @@ async def _recall(decoder: Decoder, distance: int, num_questions: int) -> dict[s
             answer = await _text(decoder, prompt, memory)
             row[name] += answer.strip() == question.completion.strip()
     return {**row, "of": num_questions}
+
+
+def _filler(decoder: Decoder, rng: Random, num_tokens: int) -> list[int]:
+    """So many tokens of other people's biographies."""
+    tokens: list[int] = []
+    for document in people.iter_documents(rng, num_tokens):
+        if len(tokens) >= num_tokens:
+            break
+        tokens += decoder.requests.tokens("\n\n" + document, "prompt")
+    return tokens[:num_tokens]
 
 
 async def _text(decoder: Decoder, prompt: tuple[int, ...], memory: MemoryOptions) -> str:
@@ -117,14 +129,28 @@ async def _time_per_token(decoder: Decoder, num_windows: int) -> dict[str, Any]:
 def main() -> None:
     """Measure and show, a row a line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoder.sessions")
+    parser.add_argument("--window", type=int, default=512, help="tokens; default: %(default)s")
+    parser.add_argument("--text", type=Path, help="a long text, for its perplexity")
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/small"))
     parser.add_argument("--questions", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--windows", type=int, default=10, help="default: %(default)s")
     options = parser.parse_args()
-    for row in measure_sessions(
-        options.checkpoint, num_questions=options.questions, num_windows=options.windows
-    ):
-        print(json.dumps(row))
+    if options.text is not None:
+        text = options.text.read_text(encoding="utf-8")
+        _show(measure_perplexity(options.checkpoint, text, window=options.window))
+    _show(
+        measure_sessions(
+            options.checkpoint,
+            window=options.window,
+            num_questions=options.questions,
+            num_windows=options.windows,
+        )
+    )
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
