@@ -1,0 +1,107 @@
+"""Measure what the stack holds: `python -m benchmarks.load`; writes build/bench/load.json.
+
+First the most answers a second, with more callers than slots; then ten times as many calls a second
+for a minute, each with a deadline and none tried again. Callers share the machine with the stack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.load.offering import Callers
+from benchmarks.load.watching import EventLoopLags, Watch
+from memory3.launcher import LaunchOptions, LocalServices
+from memory3.launcher.ports import free_ports
+from memory3.people import iter_documents
+
+_NUM_REFERENCES = 200
+_FACTOR = 10
+
+
+def main() -> None:
+    """Measure, show and save."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/small"))
+    parser.add_argument("--seconds", type=float, default=60.0, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("build/bench/load.json"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="memory3-load-") as folder:
+        figures = measure_load(options.checkpoint, Path(folder), options.seconds)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    table = Table("figure", "value", title=f"ten times overload for {options.seconds:g} s")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), str(value))
+    Console().print(table)
+
+
+def measure_load(checkpoint: Path, folder: Path, seconds: float) -> dict[str, Any]:
+    """Goodput at peak and under ten times as many calls, and what the decoder was like meanwhile.
+
+    Args:
+        checkpoint: What the services load.
+        folder: For banks and logs.
+        seconds: How long the overload lasts; the peak is measured for a third of it.
+    """
+    (metrics_port,) = free_ports(1)
+    options = LaunchOptions(
+        checkpoint=checkpoint,
+        data=folder / "data",
+        state=folder / "logs",
+        cache="local",
+        environment={
+            "OMP_NUM_THREADS": "1",
+            "MEMORY3_DECODER_METRICS_PORT": str(metrics_port),
+            "MEMORY3_DECODER_LOG_LEVEL": "warning",
+        },
+    )
+    with LocalServices(options) as services:
+        with services.client() as client:
+            client.create_bank("load")
+            client.add("load", list(iter_documents(Random(1), _NUM_REFERENCES)))
+        decoder = services.processes["decoder"]
+        assert decoder.pid is not None
+        return asyncio.run(_measure(decoder.address, decoder.pid, metrics_port, seconds))
+
+
+async def _measure(address: str, pid: int, metrics_port: int, seconds: float) -> dict[str, Any]:
+    async with Callers(address, "banks/load") as callers:
+        await callers.closed(16, 3.0)
+        peak = await callers.closed(16, seconds / 3)
+        lags = EventLoopLags(metrics_port)
+        with Watch(address, pid) as watch:
+            over = await callers.opened(_FACTOR * peak.goodput, seconds)
+        lag_p99 = lags.percentile(0.99)
+        after = await callers.closed(16, seconds / 6)
+    half = len(watch.memory_bytes) // 2
+    return {
+        "seconds": seconds,
+        "peak_answers_per_second": peak.goodput,
+        "offered_per_second": _FACTOR * peak.goodput,
+        "goodput": over.goodput,
+        "goodput_over_peak": over.goodput / peak.goodput,
+        "refused": dict(over.refused),
+        "first_token_p50_s": statistics.median(over.first_token_s),
+        "health_checks": watch.num_checks,
+        "health_checks_unwell": watch.num_unwell,
+        "memory_bytes_most": max(watch.memory_bytes),
+        # Bounded: the second half of the overload needs no more than the first.
+        "memory_second_half_over_first": max(watch.memory_bytes[half:])
+        / max(watch.memory_bytes[:half]),
+        "event_loop_lag_p99_s": lag_p99,
+        "answers_per_second_after_over_peak": after.goodput / peak.goodput,
+    }
+
+
+if __name__ == "__main__":
+    main()
