@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-gpu bench-training bench-retriever check clients-test train-people manifests manifests-scan lock image-steps sbom clean
+.PHONY: help setup demo test faults attacks lint fix typecheck proto proto-check bench bench-gpu bench-training bench-retriever bench-load bench-sessions check clients-test train-people manifests manifests-scan lock image-steps sbom clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -74,6 +74,12 @@ bench-training: $(STAMP) ## Measure the speed of training against a plain Llama
 
 bench-retriever: $(STAMP) ## Measure banks, indexes and retrieval (BENCH_ARGS, e.g. --references 100000)
 	$(VENV)/bin/python -m benchmarks.retriever $(BENCH_ARGS)
+
+bench-load: $(STAMP) ## Measure ten times overload
+	$(VENV)/bin/python -m benchmarks.load $(BENCH_ARGS)
+
+bench-sessions: $(STAMP) ## Measure generation beyond the window (BENCH_ARGS, e.g. --text FILE)
+	$(VENV)/bin/python -m benchmarks.decoder.sessions $(BENCH_ARGS)
 
 check: lint typecheck proto-check test ## All that must hold before a change goes in
 

@@ -1,0 +1,34 @@
+"""F8: ten times as many calls as can be served: those that are served are served as ever."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks.load.__main__ import measure_load
+from tests.faults.campaign import FULL, Campaign
+
+pytestmark = pytest.mark.e2e
+
+CHECKPOINT = Path("checkpoints/small")
+
+
+@pytest.mark.timeout(0)
+def test_f8_overload_costs_no_answers(tmp_path: Path, campaign: Campaign) -> None:
+    """Health says SERVING throughout, memory stays bounded, and the calls beyond are refused."""
+    seconds = 60.0 if os.environ.get(FULL) else 4.0
+
+    def case(seed: int) -> None:
+        figures = measure_load(CHECKPOINT, tmp_path / str(seed), seconds)
+        assert figures["health_checks_unwell"] == 0
+        assert figures["refused"].keys() <= {"RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
+        assert figures["answers_per_second_after_over_peak"] > 0
+        if os.environ.get(FULL):
+            # A busy machine tells nothing about shares of a few seconds.
+            assert figures["goodput_over_peak"] >= 0.9
+            assert figures["memory_second_half_over_first"] <= 1.05
+            campaign.note("F8", "goodput_lost", 1 - figures["goodput_over_peak"])
+
+    campaign.run("F8", case, full=10, short=1)
