@@ -15,7 +15,7 @@ from memory3.errors import SettingsError
 from memory3.model.cache import SlotCache
 from memory3.model.transformer import StepOutput, Transformer
 
-StepKind = Literal["auto", "eager", "graphs"]
+StepKind = Literal["eager", "graphs"]
 
 
 class DecodeStep(Protocol):
@@ -59,20 +59,19 @@ class EagerStep:
 
 
 def make_step(kind: StepKind, model: Transformer, cache: SlotCache) -> DecodeStep:
-    """The step of a kind; `auto` is graphs on a CUDA device, and eager elsewhere.
+    """The step of a kind.
 
     Raises:
         SettingsError: Graphs are asked for where there is no CUDA device.
     """
-    is_cuda = model.device.type == "cuda"
-    if kind == "graphs" and not is_cuda:
+    if kind == "eager":
+        return EagerStep(model, cache)
+    if model.device.type != "cuda":
         raise SettingsError(
             f"decode_step is graphs, and the device is {model.device}",
             field="decode_step",
-            remedy="choose auto or eager, or a device of cuda",
+            remedy="choose eager, or a device of cuda",
         )
-    if kind == "eager" or not is_cuda:
-        return EagerStep(model, cache)
     from memory3.model.graphs import GraphedStep
 
     return GraphedStep(model, cache)

@@ -99,7 +99,7 @@ def test_sizes_end_with_the_largest() -> None:
 def test_graphs_without_a_gpu_are_refused(kit: Kit) -> None:
     """A processor gets the eager step, and an error with a remedy where graphs are asked for."""
     cache = SlotCache(kit.model, num_slots=1)
-    assert isinstance(make_step("auto", kit.model, cache), EagerStep)
+    assert isinstance(make_step("eager", kit.model, cache), EagerStep)
     with pytest.raises(SettingsError, match="decode_step is graphs") as caught:
         make_step("graphs", kit.model, cache)
     assert caught.value.field == "decode_step"

@@ -49,10 +49,10 @@ class DecoderSettings(PeerSettings):
         description="The number format of weights and cache; auto is float32 on a processor, where "
         "answers are then the same batched or alone, and bfloat16 on a GPU.",
     )
-    decode_step: Literal["auto", "eager", "graphs"] = Field(
-        "auto",
+    decode_step: Literal["eager", "graphs"] = Field(
+        "eager",
         description="How a step's operations are launched: one by one (eager), or as CUDA graphs "
-        "captured at the start; auto is graphs on a GPU and eager on a processor.",
+        "captured at the start (graphs, on a GPU, not proven on one yet).",
     )
     num_threads: int = Field(1, ge=1, le=1024, description="The threads of the model's arithmetic.")
     retrieval_timeout_s: float = Field(

@@ -112,7 +112,7 @@ class ModelRunner:
         num_slots: int,
         context_length: int,
         num_tokens: int,
-        decode_step: StepKind = "auto",
+        decode_step: StepKind = "eager",
     ) -> None:
         """Load the model, make the cache and run both once, so that the first caller waits for
         nothing.
