@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, Self
 
 from memory3.memory.tensors import MemoryTensors
@@ -23,6 +24,7 @@ from memory3_decoder.metrics import DecoderMetrics
 from memory3_decoder.retrieval import AttachedMemory
 from memory3_decoder.session import Memories, MemorySession, PromptMemories, Refresh
 from memory3_decoder.session_memory.bank import SessionBank, SessionMemory
+from memory3_decoder.session_memory.borders import Borders
 from memory3_decoder.session_memory.embedding import SessionEmbedder
 from memory3_decoder.session_memory.window import Window
 
@@ -54,6 +56,7 @@ class WindowSession(MemorySession):
     ) -> None:
         super().__init__(*arguments, **wishes)
         self._window = window
+        self._borders = Borders(self._tokenizer)
         self._own = own
         self._embedder = embedder
         self._write = write
@@ -140,7 +143,9 @@ class WindowSession(MemorySession):
 
     async def _remember(self, tokens: Sequence[int], start: int) -> None:
         """Write memories of tokens, those left out that would be forgotten at once."""
-        cut = list(self._window.references(tokens, start))[-self._own.capacity :]
+        parts = list(self._borders.cut(tokens, self._window.reference_length))
+        firsts = accumulate(map(len, parts), initial=start)
+        cut = list(zip(firsts, parts, strict=False))[-self._own.capacity :]
         told = [(first, part, self._query_text(part)) for first, part in cut]
         told = [(first, part, text) for first, part, text in told if text]
         if not told:

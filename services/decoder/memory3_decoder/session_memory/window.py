@@ -1,4 +1,4 @@
-"""How much of a text leaves the window, and how it is cut: arithmetic of token counts alone.
+"""How much of a text leaves the window: arithmetic of token counts alone.
 
 The rule is one for prompts and for generated text, so that going on in a window that was moved is
 the same as a fresh request with what stayed as its prompt.
@@ -6,7 +6,6 @@ the same as a fresh request with what stayed as its prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -42,16 +41,3 @@ class Window:
         size = self.reference_length
         kept = self.num_tokens - max(1, self.num_tokens // 2 // size) * size
         return -(-(num_tokens - kept) // size) * size
-
-    def references(self, tokens: Sequence[int], start: int) -> Iterator[tuple[int, Sequence[int]]]:
-        """Cut what leaves into references.
-
-        Args:
-            tokens: What leaves.
-            start: Offset of its first token from the start of the prompt.
-
-        Yields:
-            The offset and the tokens of each.
-        """
-        for first in range(0, len(tokens), self.reference_length):
-            yield start + first, tokens[first : first + self.reference_length]
