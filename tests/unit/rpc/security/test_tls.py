@@ -167,7 +167,9 @@ def test_tokens_that_can_be_overheard_are_warned_of(
     warned: bool,
 ) -> None:
     """A public address with tokens and without TLS is said in the log, at every start."""
-    (tmp_path / "tokens.toml").write_text("tokens = []\n")
+    entry = f'[[tokens]]\nid = "a"\nsha256 = "{"0" * 64}"\n'
+    entry += 'roles = [{ role = "reader", banks = ["*"] }]\n'
+    (tmp_path / "tokens.toml").write_text(entry)
     cert, key = certificates.sign("server", "IP:127.0.0.1")
     tls = {"tls_cert": cert, "tls_key": key} if encrypted else {}
     options = ServerOptions(
