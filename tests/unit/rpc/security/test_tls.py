@@ -171,7 +171,7 @@ def test_tokens_that_can_be_overheard_are_warned_of(
     entry += 'roles = [{ role = "reader", banks = ["*"] }]\n'
     (tmp_path / "tokens.toml").write_text(entry)
     cert, key = certificates.sign("server", "IP:127.0.0.1")
-    tls = {"tls_cert": cert, "tls_key": key} if encrypted else {}
+    tls: dict[str, Any] = {"tls_cert": cert, "tls_key": key} if encrypted else {}
     options = ServerOptions(
         service="memory3.v1.EncoderService",
         host=host,
