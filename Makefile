@@ -117,7 +117,7 @@ image-steps: ## Run the build steps of the images without an engine, and start e
 
 sbom: build/image-tools/.installed ## Say what each image is made of, as CycloneDX in build/sbom
 	@mkdir -p build/sbom
-	for name in encoder retriever decoder; do build/image-tools/bin/cyclonedx-py requirements --output-reproducible --output-format JSON --output-file build/sbom/$$name.json services/$$name/requirements.lock || exit 1; done
+	for name in encoder retriever decoder gateway; do build/image-tools/bin/cyclonedx-py requirements --output-reproducible --output-format JSON --output-file build/sbom/$$name.json services/$$name/requirements.lock || exit 1; done
 
 clean: ## Remove build outputs and caches; keeps .venv
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -72,6 +72,7 @@ class AsyncClient:
         timeout: Seconds for each call that is not given its own; None for each method's default.
         credentials: For TLS; None reads MEMORY3_TLS_CA, _CERT, _KEY and _NAME, else plaintext.
         token: The bearer token; None reads MEMORY3_TOKEN, else the file in MEMORY3_TOKEN_FILE.
+        outgoing: What to connect and call with; then no variable is read, nor ``token``.
 
     Raises:
         InvalidArgumentError: An address is not ``HOST:PORT``.
@@ -86,9 +87,10 @@ class AsyncClient:
         timeout: float | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
+        outgoing: Outgoing | None = None,
     ) -> None:
         self.timeout = timeout
-        outgoing = Outgoing.from_environment(token)
+        outgoing = outgoing or Outgoing.from_environment(token)
         credentials = credentials or outgoing.credentials()
         self._stubs = Stubs(
             {

@@ -143,8 +143,8 @@ class ServiceSettings(BaseSettings):
         return f"{cls.model_config.get('env_prefix', '')}{field}".upper()
 
 
-class PeerSettings(ServiceSettings):
-    """The settings of a service that calls another: what it connects and calls with."""
+class PeerTlsSettings(ServiceSettings):
+    """The settings of a service that calls others: what it connects with."""
 
     peer_tls_ca: Path | None = Field(
         None,
@@ -158,6 +158,11 @@ class PeerSettings(ServiceSettings):
     peer_tls_name: str | None = Field(
         None, description="The name in the called service's certificate; empty for its address's."
     )
+
+
+class PeerSettings(PeerTlsSettings):
+    """As before, with a token of the service's own."""
+
     peer_token_file: Path | None = Field(
         None, description="The file with the token to show the called service."
     )

@@ -16,10 +16,12 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from memory3.errors import SettingsError
 from memory3.launcher import guard
 from memory3.launcher.errors import ServiceStoppedError
 from memory3.rpc.channel import connect
 from memory3.rpc.health import READINESS
+from memory3.rpc.security.outgoing import Outgoing
 
 _TAIL_LINES: Final = 15
 _TAIL_BYTES: Final = 16 * 2**10
@@ -87,9 +89,17 @@ class ServiceProcess:
 
         Raises:
             ServiceStoppedError: The process has ended.
+            SettingsError: It speaks TLS, and MEMORY3_TLS_CA is missing or cannot be used.
         """
         self.check_running()
-        with connect(self.address, retries=False) as channel:
+        # Read each time: certificates may be made anew while this process runs.
+        outgoing = self._outgoing()
+        with connect(
+            self.address,
+            retries=False,
+            credentials=outgoing.credentials(),
+            server_name=outgoing.tls_name,
+        ) as channel:
             request = health_pb2.HealthCheckRequest(service=READINESS)
             stub: Any = health_pb2_grpc.HealthStub(channel)
             try:
@@ -97,6 +107,19 @@ class ServiceProcess:
             except grpc.RpcError:
                 return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _outgoing(self) -> Outgoing:
+        told = {**os.environ, **self._environment}
+        if not told.get(f"MEMORY3_{self.name.upper()}_TLS_CERT"):
+            return Outgoing()
+        outgoing = Outgoing.from_environment(environment=told)
+        if outgoing.tls_ca is None:
+            raise SettingsError(
+                f"the {self.name} has a certificate and nothing says whom to trust",
+                field="tls_ca",
+                remedy="set MEMORY3_TLS_CA to the certificate of its authority",
+            )
+        return outgoing
 
     def check_running(self) -> None:
         """Do nothing while the process runs.

@@ -18,6 +18,7 @@ from memory3.errors import InvalidArgumentError, PortInUseError
 from memory3.launcher.errors import ServiceStartError
 from memory3.launcher.ports import free_ports, is_free
 from memory3.launcher.process import GatewayProcess, ServiceProcess
+from memory3.rpc.security.outgoing import Outgoing
 from memory3.sdk.call import ServiceName
 
 # In the order of starting; stopping goes the other way, so that no service loses one it needs.
@@ -110,12 +111,20 @@ class LocalServices:
     def client(self, *, timeout: float | None = None) -> Client:
         """A client for these services; the caller closes it."""
         at = self.addresses
-        return Client(at["decoder"], at["retriever"], at["encoder"], timeout=timeout)
+        return Client(
+            *(at["decoder"], at["retriever"], at["encoder"]),
+            timeout=timeout,
+            outgoing=self._outgoing(),
+        )
 
     def aio_client(self, *, timeout: float | None = None) -> AsyncClient:
         """An asyncio client for these services; the caller closes it."""
         at = self.addresses
-        return AsyncClient(at["decoder"], at["retriever"], at["encoder"], timeout=timeout)
+        return AsyncClient(
+            *(at["decoder"], at["retriever"], at["encoder"]),
+            timeout=timeout,
+            outgoing=self._outgoing(),
+        )
 
     def start(self) -> None:
         """Start all processes; they load side by side."""
@@ -189,6 +198,9 @@ class LocalServices:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _outgoing(self) -> Outgoing:
+        return Outgoing.from_environment(environment={**os.environ, **self.options.environment})
 
     def _address(self, name: ProcessName) -> str:
         host = _EVERYWHERE.get(self._hosts[name], self._hosts[name])

@@ -101,6 +101,11 @@ class ServerOptions:
             return None
         return ServerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
 
+    @property
+    def is_overheard(self) -> bool:
+        """Whether tokens come from other machines without encryption."""
+        return self.tokens_file is not None and self.tls is None and not _is_loopback(self.host)
+
     def _check_tls(self) -> None:
         named = {"tls_cert": self.tls_cert, "tls_key": self.tls_key}
         missing = [name for name, path in named.items() if path is None]

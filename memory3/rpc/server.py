@@ -22,6 +22,7 @@ from memory3.rpc.admission import Admission
 from memory3.rpc.guard import CallGuard
 from memory3.rpc.health import AioHealth, Health
 from memory3.rpc.interceptors import AioInterceptor, ThreadInterceptor
+from memory3.rpc.logging import get_logger
 from memory3.rpc.metrics import RpcMetrics, serve_metrics
 from memory3.rpc.options import ServerOptions
 from memory3.rpc.security.authorizer import Authorizer
@@ -35,6 +36,8 @@ __all__ = [
     "build_server",
     "write_port_file",
 ]
+
+_log = get_logger(__name__)
 
 # Threads beyond the admitted calls, so that health checks and refusals never wait for work.
 _RESERVED_THREADS = 8
@@ -59,6 +62,11 @@ class _Bound:
 
     def _publish(self) -> None:
         options = self.options
+        if options.is_overheard:
+            _log.warning(
+                "tokens can be read on the way: give tls_cert and tls_key",
+                host=options.host,
+            )
         if options.metrics_port:
             self._cleanup.callback(
                 serve_metrics(options.metrics_host, options.metrics_port, options.registry)

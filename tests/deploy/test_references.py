@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from memory3_decoder.settings import DecoderSettings
 from memory3_encoder.settings import EncoderSettings
+from memory3_gateway.settings import GatewaySettings
 from memory3_retriever.settings import RetrieverSettings
 
 from memory3.rpc.health import LIVENESS, READINESS
+from memory3.rpc.options import ServerOptions
 from memory3.settings import ServiceSettings
 from tests.deploy.conftest import NAMES, ROOT, Manifests, labels, pod
 
@@ -19,6 +22,7 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "encoder": EncoderSettings,
     "retriever": RetrieverSettings,
     "retriever-reader": RetrieverSettings,
+    "gateway": GatewaySettings,
 }
 
 
@@ -30,6 +34,19 @@ def _given(manifests: Manifests, workload: dict[str, Any]) -> dict[str, str]:
         if "configMapRef" in source:
             variables |= manifests.get("ConfigMap", source["configMapRef"]["name"])["data"]
     return variables | {each["name"]: each["value"] for each in container.get("env", [])}
+
+
+def _own(manifests: Manifests, workload: dict[str, Any]) -> dict[str, str]:
+    """Those with the service's own prefix; settings of the whole reach every pod."""
+    prefix = str(SETTINGS[workload["metadata"]["name"]].model_config["env_prefix"])
+    given = _given(manifests, workload)
+    prefixes = {str(each.model_config["env_prefix"]) for each in SETTINGS.values()}
+    assert all(name.startswith(tuple(prefixes)) for name in given)
+    return {name: value for name, value in given.items() if name.startswith(prefix)}
+
+
+def _speaks_grpc(workload: dict[str, Any]) -> bool:
+    return workload["metadata"]["name"] != "gateway"
 
 
 def _services(manifests: Manifests) -> list[dict[str, Any]]:
@@ -58,10 +75,14 @@ def test_settings_are_the_services_own(
     for workload in _services(manifests):
         settings = SETTINGS[workload["metadata"]["name"]]
         known = {settings.variable(field) for field in settings.model_fields}
-        assert set(_given(manifests, workload)) - known == set()
+        assert set(_own(manifests, workload)) - known == set()
         loaded = _load(manifests, workload, monkeypatch)
-        assert (loaded.host, loaded.insecure) == ("0.0.0.0", True)
-        assert loaded.max_connection_age_s > 0
+        assert loaded.host == "0.0.0.0"
+        assert (loaded.max_connection_age_s > 0) is _speaks_grpc(workload)
+        # It starts: a public address has authentication, or was said to be insecure.
+        ServerOptions.from_settings("memory3.test", loaded)
+        # The gateway asks nobody itself, and says so always.
+        assert loaded.insecure is (loaded.tokens_file is None)
 
 
 def test_ports_are_those_the_service_listens_on(
@@ -71,9 +92,14 @@ def test_ports_are_those_the_service_listens_on(
     for workload in _services(manifests):
         loaded = _load(manifests, workload, monkeypatch)
         ports = {p["name"]: p["containerPort"] for p in pod(workload)["containers"][0]["ports"]}
-        assert ports == {"grpc": loaded.port, "metrics": loaded.metrics_port}
+        wanted = {"metrics": loaded.metrics_port}
+        wanted["grpc" if _speaks_grpc(workload) else "http"] = loaded.port
+        if loaded.health_port:
+            wanted["health"] = loaded.health_port
+        assert ports == wanted
     for service in manifests.of("Service"):
-        assert service["spec"]["clusterIP"] == "None"
+        # gRPC clients must see every pod, HTTP clients need not.
+        assert ("clusterIP" in service["spec"]) is (service["metadata"]["name"] != "gateway")
         behind = [w for w in manifests.workloads if service["spec"]["selector"] == _name(w)]
         assert len(behind) == 1, service["metadata"]["name"]
         names = {p["name"] for c in pod(behind[0])["containers"] for p in c.get("ports", [])}
@@ -85,10 +111,21 @@ def _name(workload: dict[str, Any]) -> dict[str, str]:
 
 
 def test_probes_ask_what_the_services_answer(manifests: Manifests) -> None:
-    """Three probes by gRPC on the service's port; only liveness may have a container ended."""
+    """Three probes in plaintext: on the service's port, or with TLS on that of health alone."""
     for workload in _services(manifests):
         container = pod(workload)["containers"][0]
-        port = container["ports"][0]["containerPort"]
+        if not _speaks_grpc(workload):
+            asked = {kind: container[kind]["httpGet"] for kind in container if "Probe" in kind}
+            assert asked == {
+                "startupProbe": {"port": "http", "path": "/health"},
+                "readinessProbe": {"port": "http", "path": "/ready"},
+                "livenessProbe": {"port": "http", "path": "/health"},
+            }
+            continue
+        prefix = SETTINGS[workload["metadata"]["name"]].model_config["env_prefix"]
+        given = _own(manifests, workload)
+        speaks_tls = f"{prefix}TLS_CERT" in given
+        port = int(given[f"{prefix}HEALTH_PORT" if speaks_tls else f"{prefix}PORT"])
         asked = {kind: container[kind]["grpc"] for kind in container if kind.endswith("Probe")}
         assert asked == {
             "startupProbe": {"port": port, "service": READINESS},
@@ -120,7 +157,7 @@ def test_addresses_are_names_of_services(manifests: Manifests) -> None:
         value
         for workload in _services(manifests)
         for name, value in _given(manifests, workload).items()
-        if name in ("MEMORY3_DECODER_RETRIEVER", "MEMORY3_RETRIEVER_ENCODER")
+        if re.fullmatch(r"MEMORY3_[A-Z]+_(DECODER|RETRIEVER|ENCODER)", name)
     ]
     assert len(called) >= 2
     assert set(called) <= ports
@@ -164,7 +201,7 @@ def test_selectors_find_their_pods(manifests: Manifests) -> None:
 def test_the_checkpoint_is_fetched_by_digest(manifests: Manifests) -> None:
     """Each service waits for the command that verifies it, and reads where that puts it."""
     digest = json.loads((ROOT / "checkpoints/small/manifest.json").read_text())["digest"]
-    for workload in _services(manifests):
+    for workload in filter(_speaks_grpc, _services(manifests)):
         (fetch,) = pod(workload)["initContainers"]
         assert fetch["args"] == [
             "memory3", "checkpoint", "fetch", "$(CHECKPOINT_URL)",

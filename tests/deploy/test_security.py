@@ -10,6 +10,11 @@ from tests.deploy.conftest import Manifests, labels, pod
 
 CHAIN = {
     ("client", "decoder", "grpc"),
+    ("client", "gateway", "http"),
+    ("gateway", "decoder", "grpc"),
+    ("gateway", "retriever", "grpc"),
+    ("gateway", "retriever-reader", "grpc"),
+    ("gateway", "encoder", "grpc"),
     ("bank-client", "retriever", "grpc"),
     ("bank-client", "retriever-reader", "grpc"),
     ("decoder", "retriever", "grpc"),
@@ -22,7 +27,7 @@ CHAIN = {
     ("redis", "redis", "bus"),
     *(
         ("prometheus", to, "metrics")
-        for to in ("decoder", "retriever", "retriever-reader", "encoder")
+        for to in ("decoder", "retriever", "retriever-reader", "encoder", "gateway")
     ),
 }
 
@@ -95,13 +100,48 @@ def test_allowed_traffic_is_the_chain(rendered: dict[str, Manifests]) -> None:
 
 
 def test_beyond_the_namespace_there_are_names_and_storage(rendered: dict[str, Manifests]) -> None:
-    """Nothing leaves for elsewhere but questions to DNS and HTTPS."""
+    """Nothing leaves for elsewhere but questions to DNS, HTTPS, and spans to the collector."""
     found = set()
     for policy in rendered["production"].of("NetworkPolicy"):
         for rule in policy["spec"].get("egress", []):
             if any("ipBlock" in peer or "namespaceSelector" in peer for peer in rule["to"]):
                 found |= {(policy["metadata"]["name"], port["port"]) for port in rule["ports"]}
-    assert found == {("names", 53), ("storage", 443)}
+    assert found == {("names", 53), ("storage", 443), ("traces", 4317)}
+
+
+def test_production_asks_for_tokens_over_tls(rendered: dict[str, Manifests]) -> None:
+    """Each service has a certificate of its own and the tokens; what is named is mounted."""
+    manifests = rendered["production"]
+    services = [w for w in manifests.workloads if w["metadata"]["name"] != "redis"]
+    assert len(services) == 5
+    for workload in services:
+        name, container = workload["metadata"]["name"], pod(workload)["containers"][0]
+        prefix = f"MEMORY3_{name.partition('-')[0].upper()}_"
+        given: dict[str, str] = {}
+        for source in container["envFrom"]:
+            if "configMapRef" in source:
+                given |= manifests.get("ConfigMap", source["configMapRef"]["name"])["data"]
+        secrets = {v["name"]: v["secret"] for v in pod(workload)["volumes"] if "secret" in v}
+        assert secrets["tls"]["secretName"] == f"{name}-tls"
+        mounted = {
+            mount["mountPath"]: secrets[mount["name"]]
+            for mount in container["volumeMounts"]
+            if mount["name"] in secrets
+        }
+        files = {k: v for k, v in given.items() if v.startswith("/run/secrets/")}
+        for variable, path in files.items():
+            if variable.startswith(prefix):
+                folder, _, file = path.rpartition("/")
+                items = mounted[folder].get("items", [])
+                assert not items or file in {item["path"] for item in items}, variable
+        calls = name != "encoder"
+        assert (f"{prefix}PEER_TLS_CA" in given) is calls
+        asks = name != "gateway"
+        assert (given[f"{prefix}INSECURE"] == "false") is asks
+        assert ("tokens" in secrets) is asks
+        # Its own token is for the encoder; a decoder hands on its callers'.
+        assert ("peer-token" in secrets) is name.startswith("retriever")
+        assert f"{prefix}PEER_TOKEN_FILE" not in given or name.startswith("retriever")
 
 
 def _allows(

@@ -32,8 +32,15 @@ def health(
 
     from memory3.cli.output import emit
     from memory3.rpc.channel import connect
+    from memory3.rpc.security.outgoing import Outgoing
 
-    with connect(address, retries=False) as channel:
+    outgoing = Outgoing.from_environment()
+    with connect(
+        address,
+        retries=False,
+        credentials=outgoing.credentials(),
+        server_name=outgoing.tls_name,
+    ) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service=service)
         try:

@@ -6,6 +6,7 @@ It must not know servers.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,7 +15,7 @@ import grpc
 
 from memory3.errors import SettingsError
 from memory3.rpc.security.tls import read_pem
-from memory3.settings import PeerSettings
+from memory3.settings import PeerSettings, PeerTlsSettings
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,31 +39,40 @@ class Outgoing:
     token: str | None = None
 
     @classmethod
-    def from_environment(cls, token: str | None = None) -> Self:
-        """What MEMORY3_TLS_CA, _TLS_CERT, _TLS_KEY, _TLS_NAME, _TOKEN and _TOKEN_FILE say."""
+    def from_environment(
+        cls, token: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> Self:
+        """What MEMORY3_TLS_CA, _TLS_CERT, _TLS_KEY, _TLS_NAME, _TOKEN and _TOKEN_FILE say.
+
+        Args:
+            token: A token; goes before those of the environment.
+            environment: The variables; None for this process's.
+        """
+        variables = os.environ if environment is None else environment
 
         def path(name: str) -> Path | None:
-            value = os.environ.get(f"MEMORY3_{name}")
+            value = variables.get(f"MEMORY3_{name}")
             return Path(value) if value else None
 
         return cls(
             tls_ca=path("TLS_CA"),
             tls_cert=path("TLS_CERT"),
             tls_key=path("TLS_KEY"),
-            tls_name=os.environ.get("MEMORY3_TLS_NAME") or None,
+            tls_name=variables.get("MEMORY3_TLS_NAME") or None,
             token_file=path("TOKEN_FILE"),
-            token=token or os.environ.get("MEMORY3_TOKEN") or None,
+            token=token or variables.get("MEMORY3_TOKEN") or None,
         )
 
     @classmethod
-    def of_peer(cls, settings: PeerSettings) -> Self:
+    def of_peer(cls, settings: PeerTlsSettings) -> Self:
         """What the settings of a service say of calls to the next one."""
         return cls(
             tls_ca=settings.peer_tls_ca,
             tls_cert=settings.peer_tls_cert,
             tls_key=settings.peer_tls_key,
             tls_name=settings.peer_tls_name,
-            token_file=settings.peer_token_file,
+            # A service without a token of its own hands on its callers' and nothing else.
+            token_file=settings.peer_token_file if isinstance(settings, PeerSettings) else None,
         )
 
     def credentials(self) -> grpc.ChannelCredentials | None:

@@ -23,6 +23,8 @@ def serve(
     decoder: Annotated[str | None, typer.Option(help=_help("decoder"))] = None,
     retriever: Annotated[str | None, typer.Option(help=_help("retriever"))] = None,
     encoder: Annotated[str | None, typer.Option(help=_help("encoder"))] = None,
+    peer_tls_ca: Annotated[Path | None, typer.Option(help=_help("peer_tls_ca"))] = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure", help=_help("insecure"))] = None,
     host: Annotated[str | None, typer.Option(help=_help("host"))] = None,
     port: Annotated[int | None, typer.Option(help=_help("port"))] = None,
     port_file: Annotated[Path | None, typer.Option(help=_help("port_file"))] = None,

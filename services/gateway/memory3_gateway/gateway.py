@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from memory3.aio_client import AsyncClient
 from memory3.rpc.channel import connect
 from memory3.rpc.health import READINESS, Lifecycle
+from memory3.rpc.security.outgoing import Outgoing
 from memory3.sdk.call import ServiceName
 from memory3_gateway.metrics import GatewayMetrics
 from memory3_gateway.models import Models
@@ -44,8 +45,13 @@ class Gateway:
 
         Raises:
             InvalidArgumentError: An address is none.
+            SettingsError: A certificate or key cannot be used.
         """
-        client = AsyncClient(settings.decoder, settings.retriever, settings.encoder)
+        # A token in this process's environment must not be lent to every caller.
+        outgoing = Outgoing.of_peer(settings)
+        client = AsyncClient(
+            settings.decoder, settings.retriever, settings.encoder, outgoing=outgoing
+        )
         aliases = [name.strip() for name in settings.model_aliases.split(",") if name.strip()]
         return cls(
             settings=settings,
@@ -65,7 +71,14 @@ class Gateway:
     async def health(self, service: ServiceName) -> str:
         """A service's own word on itself: ``ready``, ``not ready`` or ``no answer``."""
         if service not in self._channels:
-            self._channels[service] = connect(self.addresses[service], aio=True, retries=False)
+            outgoing = Outgoing.of_peer(self.settings)
+            self._channels[service] = connect(
+                self.addresses[service],
+                aio=True,
+                retries=False,
+                credentials=outgoing.credentials(),
+                server_name=outgoing.tls_name,
+            )
         stub: Any = health_pb2_grpc.HealthStub(self._channels[service])
         request = health_pb2.HealthCheckRequest(service=READINESS)
         try:

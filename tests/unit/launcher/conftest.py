@@ -41,14 +41,18 @@ def make_services(
     """Makes launchers of stand-ins; whatever is left running is ended after the test."""
     made: list[LocalServices] = []
 
-    def make(behaviour: dict[str, str] | None = None, **options: object) -> LocalServices:
-        variables = {f"STAND_IN_{k.upper()}": v for k, v in (behaviour or {}).items()}
+    def make(
+        behaviour: dict[str, str] | None = None,
+        variables: dict[str, str] | None = None,
+        **options: object,
+    ) -> LocalServices:
+        told = {f"STAND_IN_{k.upper()}": v for k, v in (behaviour or {}).items()}
         services = LocalServices(
             LaunchOptions(
                 checkpoint=checkpoint,
                 data=tmp_path / "data",
                 state=tmp_path / "state",
-                environment={**stand_ins, **variables},
+                environment={**stand_ins, **told, **(variables or {})},
                 **options,  # type: ignore[arg-type]
             )
         )

@@ -17,11 +17,15 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from memory3.rpc.server import ServerOptions, build_server
 from memory3.rpc.serving import serve_until_signal
+
+_TLS = ("tls_cert", "tls_key")
 
 
 def serve_ready(port: int) -> None:
@@ -41,6 +45,12 @@ def serve_ready(port: int) -> None:
         server.serve_forever()
     finally:
         sys.stdout.write(f"gateway left at {time.monotonic()}\n")
+
+
+def _tls(name: str) -> dict[str, Any]:
+    """The certificate, where the variables of the real service name one."""
+    told = {part: os.environ.get(f"MEMORY3_{name}_{part}".upper()) for part in _TLS}
+    return {part: Path(path) for part, path in told.items() if path}
 
 
 def main(name: str) -> None:
@@ -64,7 +74,8 @@ def main(name: str) -> None:
         serve_ready(port)
         return
     server = build_server(
-        ServerOptions(service=name, port=port, registry=CollectorRegistry()), lambda _: None
+        ServerOptions(service=name, port=port, registry=CollectorRegistry(), **_tls(name)),
+        lambda _: None,
     )
     if behaviour == "stubborn":
         server.start()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from memory3.errors import InvalidArgumentError, PortInUseError
+from memory3.errors import InvalidArgumentError, PortInUseError, SettingsError
 from memory3.launcher import (
     LaunchOptions,
     LocalServices,
@@ -22,6 +22,7 @@ from memory3.launcher import (
     ServiceStoppedError,
 )
 from memory3.launcher.ports import free_ports, is_free
+from tests.certificates import Certificates
 from tests.unit.launcher.conftest import ROOT
 from tests.waiting import eventually
 
@@ -170,3 +171,20 @@ def test_free_ports_are_distinct_and_free() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20
     assert all(is_free(port) and port < 32768 for port in ports)
+
+
+def test_services_with_certificates_are_asked_over_tls(make_services: Make, tmp_path: Path) -> None:
+    """They are ready for who trusts their authority; who names none is told which one to set."""
+    certificates = Certificates(tmp_path)
+    cert, key = certificates.sign("server", "IP:127.0.0.1")
+    own = {
+        f"MEMORY3_{name}_{part}": str(path)
+        for name in ("ENCODER", "RETRIEVER", "DECODER")
+        for part, path in (("TLS_CERT", cert), ("TLS_KEY", key))
+    }
+    services = make_services(variables=own)
+    with pytest.raises(SettingsError, match="whom to trust") as caught, services:
+        pass
+    assert "MEMORY3_TLS_CA" in (caught.value.remedy or "")
+    with make_services(variables={**own, "MEMORY3_TLS_CA": str(certificates.authority)}):
+        pass

@@ -151,3 +151,35 @@ def test_half_a_certificate_is_refused(certificates: Certificates) -> None:
     with pytest.raises(SettingsError) as caught:
         _options(certificates, tls_key=None)
     assert caught.value.field == "tls_key"
+
+
+@pytest.mark.parametrize(
+    ("host", "encrypted", "warned"),
+    [("0.0.0.0", False, True), ("0.0.0.0", True, False), ("127.0.0.1", False, False)],
+)
+def test_tokens_that_can_be_overheard_are_warned_of(
+    serve: Serve,
+    certificates: Certificates,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    host: str,
+    encrypted: bool,
+    warned: bool,
+) -> None:
+    """A public address with tokens and without TLS is said in the log, at every start."""
+    entry = f'[[tokens]]\nid = "a"\nsha256 = "{"0" * 64}"\n'
+    entry += 'roles = [{ role = "reader", banks = ["*"] }]\n'
+    (tmp_path / "tokens.toml").write_text(entry)
+    cert, key = certificates.sign("server", "IP:127.0.0.1")
+    tls: dict[str, Any] = {"tls_cert": cert, "tls_key": key} if encrypted else {}
+    options = ServerOptions(
+        service="memory3.v1.EncoderService",
+        host=host,
+        tokens_file=tmp_path / "tokens.toml",
+        registry=CollectorRegistry(),
+        **tls,
+    )
+    with serve(options):
+        pass
+    written = capsys.readouterr()
+    assert ("tokens can be read on the way" in written.out + written.err) is warned
