@@ -216,7 +216,8 @@ def test_copied_context_goes_on_like_the_original(
 ) -> None:
     """Columns of one slot, in parts, make another slot that ends there and continues the same."""
     size = model.config.memory.chunk_length
-    cache, tokens = SlotCache(model, num_slots=2), torch.arange(2 * size + 3) % 50 + 10
+    cache = SlotCache(model, num_slots=2, context_length=2 * size + 8)
+    tokens = torch.arange(2 * size + 3) % 50 + 10
     with torch.inference_mode():
         whole = model.prefill(cache, 0, tokens[: 2 * size], [[memory], []])
         cache.attach(1, [memory])
