@@ -51,8 +51,13 @@ def services(
         state=folder / "logs",
         cache="local" if cached else "none",
         arguments={"decoder": decoder},
-        # Memories that come late would be left out, and the rest would be fast for nothing.
-        environment={"MEMORY3_DECODER_RETRIEVAL_TIMEOUT_S": "30", "OMP_NUM_THREADS": "1"},
+        environment={
+            # Memories that come late would be left out, and the rest would be fast for nothing.
+            "MEMORY3_DECODER_RETRIEVAL_TIMEOUT_S": "30",
+            # Rounds ask the same, and each is to read its prompts.
+            "MEMORY3_DECODER_PREFIX_CACHE_BYTES": "0",
+            "OMP_NUM_THREADS": "1",
+        },
     )
     with LocalServices(options) as running:
         with running.client() as client:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 
@@ -27,3 +30,12 @@ class MemoryTensors:
     def num_bytes(self) -> int:
         """Bytes in working memory, for bounded caches."""
         return self.keys.nbytes + self.values.nbytes + self.positions.nbytes
+
+    @cached_property
+    def digest(self) -> bytes:
+        """A hash of what a layer reads of it: two with the same are the same to the model."""
+        digest = hashlib.blake2b(self.num_kept.to_bytes(8, "little"), digest_size=32)
+        for tensor in (self.keys, self.values):
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().view(torch.uint8).cpu().numpy().tobytes())
+        return digest.digest()

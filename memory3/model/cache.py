@@ -145,6 +145,23 @@ class SlotCache:
         part = slice(start, start + num_columns)
         return self._keys[layer][slot, :, part], self._values[layer][slot, :, part]
 
+    def copy_context(self, slot: int, start: int, stop: int) -> Tensor:
+        """Context columns of all layers, in memory of their own, [2, L, K, N, D]: keys, values."""
+        starts = [self.context_start(layer) for layer in range(len(self._keys))]
+        parts = [
+            columns[slot, :, first + start : first + stop]
+            for stored in (self._keys, self._values)
+            for first, columns in zip(starts, stored, strict=True)
+        ]
+        whole = torch.stack(parts)
+        return whole.view(2, len(starts), *whole.shape[1:])
+
+    def paste_context(self, slot: int, start: int, columns: Tensor) -> None:
+        """Write context columns of all layers, as `copy_context` gave them; the slot ends there."""
+        for layer, (keys, values) in enumerate(zip(*columns, strict=True)):
+            self.store(layer, slot, keys, values, start)
+        self.lengths[slot] = start + columns.shape[3]
+
     def grow(self, slots: Tensor) -> Tensor:
         """Count one more column in B slots.
 

@@ -136,6 +136,8 @@ class Decoder:
                 context_length=context_length,
                 num_tokens=num_tokens,
                 decode_step=settings.decode_step,
+                prefix_bytes=settings.prefix_cache_bytes,
+                prefix_root=checkpoint.digest,
             )
             source = MemorySource(
                 _client(settings, checkpoint),

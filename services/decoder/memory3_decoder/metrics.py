@@ -45,7 +45,15 @@ class DecoderMetrics:
         self.e2e = histogram(
             "e2e_request_latency_seconds", "Seconds from arrival to the last token.", _SLOW_S
         )
-        self.prompt_tokens = counter("prompt_tokens", "Tokens of prompts that were read.")
+        self.prompt_tokens = counter("prompt_tokens", "Tokens of prompts, read or copied.")
+        self.prefix_tokens = counter(
+            "prefix_tokens",
+            "Tokens of prompts, copied from what was read before (hit) or read.",
+            "outcome",
+        )
+        self.prefix_bytes = gauge(
+            "prefix_cache_bytes", "Bytes of keys and values kept of prompts that were read."
+        )
         self.generation_tokens = counter("generation_tokens", "Tokens generated.")
         self.success = counter(
             "request_success", "Choices finished, by the reason.", "finished_reason"

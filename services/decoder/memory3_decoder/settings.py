@@ -66,6 +66,12 @@ class DecoderSettings(PeerSettings):
         ge=0,
         description="The bytes of memories kept on the device after they were read; 0 for none.",
     )
+    prefix_cache_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        description="The bytes of keys and values kept of prompts that were read, so that what "
+        "begins alike under the same bank is not read again; 0 for none.",
+    )
     session_tokens: int = Field(
         131072,
         ge=0,

@@ -139,7 +139,9 @@ async def test_leaving_in_the_middle_of_a_prompt_frees_the_slot(
     make_decoder: MakeDecoder, log: ModelLog
 ) -> None:
     """What is left of the prompt is never read, and the next one finds nothing of it."""
-    decoder: Decoder = await make_decoder(num_slots=1, prefill_tokens=CHUNK_LENGTH)
+    decoder: Decoder = await make_decoder(
+        num_slots=1, prefill_tokens=CHUNK_LENGTH, prefix_cache_bytes=0
+    )
     stream = decoder.engine.generate(request(decoder, prompt_of(decoder, LONG)))
     log.on_read = lambda _: stream.cancel() if len(log.read()) == 2 else None
     next_one = asyncio.create_task(ask(decoder, prompt_of(decoder, 40), max_tokens=5))

@@ -32,9 +32,7 @@ def test_what_stays_leaves_room_and_what_leaves_is_whole(num_tokens: int) -> Non
 def test_references_are_cut_after_paragraphs_else_sentences_else_anywhere() -> None:
     """Nothing is lost, nothing is too long, and what belongs together stays together."""
     tokenizer = tiny_tokenizer()
-    text = (
-        "She was born in Oslo. He sang.\n\nThe mill burnt down. It rained for days on\n" * 3
-    )
+    text = "She was born in Oslo. He sang.\n\nThe mill burnt down. It rained for days on\n" * 3
     tokens = tokenizer.encode(text + "abcdefgh" * 40, add_special_tokens=False).ids
     parts = list(Borders(tokenizer).cut(tokens, 48))
     assert [token for part in parts for token in part] == tokens

@@ -209,3 +209,40 @@ def test_sinks_are_the_same_in_every_slot(model: Transformer, cache: SlotCache) 
         for part in (keys, values):
             assert part[:, :, :num_sinks].abs().max() > 0
             assert torch.equal(part[0, :, :num_sinks], part[1, :, :num_sinks])
+
+
+def test_copied_context_goes_on_like_the_original(
+    model: Transformer, memory: MemoryTensors
+) -> None:
+    """Columns of one slot, in parts, make another slot that ends there and continues the same."""
+    size = model.config.memory.chunk_length
+    cache = SlotCache(model, num_slots=2, context_length=2 * size + 8)
+    tokens = torch.arange(2 * size + 3) % 50 + 10
+    with torch.inference_mode():
+        whole = model.prefill(cache, 0, tokens[: 2 * size], [[memory], []])
+        cache.attach(1, [memory])
+        for start, stop in ((0, size + 1), (size + 1, 2 * size + 1)):
+            columns = cache.copy_context(0, start, stop)
+            cache.paste_context(1, start, columns)
+            assert cache.lengths[1] == stop
+        rests = [
+            model.prefill(cache, slot, tokens[2 * size :], [[memory]], resume=True)
+            for slot in (0, 1)
+        ]
+        columns.zero_()
+        step = model.decode(cache, torch.tensor([0, 1]), torch.tensor([7, 7]))
+    assert whole.logits.isfinite().all()
+    assert torch.equal(rests[0].logits, rests[1].logits)
+    assert torch.equal(step.logits[0], step.logits[1])
+
+
+def test_the_digest_of_a_memory_is_that_of_what_is_read(memory: MemoryTensors) -> None:
+    """The same contents have the same digest; other keys, values, lengths or formats another."""
+    assert replace(memory, keys=memory.keys.clone()).digest == memory.digest
+    others = (
+        replace(memory, keys=memory.keys + 1),
+        replace(memory, values=memory.values + 1),
+        replace(memory, num_kept=memory.num_kept - 1),
+        replace(memory, keys=memory.keys.bfloat16(), values=memory.values.bfloat16()),
+    )
+    assert len({memory.digest, *(other.digest for other in others)}) == 5

@@ -145,6 +145,7 @@ class DecodeLoop:
         self._metrics.prompt_tokens_waiting.set(
             sum(sequence.num_unread for sequence in (*self._waiting, *self._reading))
         )
+        self._metrics.prefix_bytes.set(self._runner.prefix_bytes)
         self._metrics.awaiting_memories.set(
             sum(sequence.awaits_memories for sequence in self._running.values())
         )
@@ -189,6 +190,8 @@ class DecodeLoop:
         for _ in range(len(self._reading)):
             sequence = self._reading[0]
             if not sequence.request.is_over:
+                await self._copy_prefix(sequence)
+            if not sequence.request.is_over:
                 job = sequence.next_piece(budget)
                 if job is None:
                     break
@@ -198,6 +201,16 @@ class DecodeLoop:
             if not (sequence.request.is_over or sequence.is_read):
                 self._reading.append(sequence)
         return budget
+
+    async def _copy_prefix(self, sequence: Sequence) -> None:
+        """Copy what is kept of its prompt.
+
+        Before every piece: what others have read meanwhile, of the same request or not, counts too.
+        """
+        with self._failing(sequence.request):
+            wanted = sequence.wanted_prefix()
+            if wanted is not None:
+                sequence.prefix_copied(await self._runner.copy_prefix(*wanted))
 
     async def _read_piece(self, sequence: Sequence, job: PrefillJob) -> None:
         with self._failing(sequence.request):

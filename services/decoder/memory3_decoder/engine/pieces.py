@@ -64,6 +64,21 @@ class Pieces:
         """Tokens that no piece has taken."""
         return len(self._tokens) - self._start
 
+    @property
+    def start(self) -> int:
+        """Tokens that pieces have taken, or that were passed over."""
+        return self._start
+
+    def skip(self, num_tokens: int) -> None:
+        """Pass over tokens that need not be read.
+
+        Args:
+            num_tokens: How many: whole chunks, and fewer than are left.
+        """
+        if num_tokens % self._chunk_length or num_tokens >= max(1, self.num_left):
+            raise AssertionError(f"{num_tokens} of {self.num_left} tokens cannot be passed over")
+        self._start += num_tokens
+
     def take(self, budget: int) -> Piece | None:
         """The next piece; None where neither the rest of the prompt nor a whole chunk fits.
 

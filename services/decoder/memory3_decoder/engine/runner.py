@@ -22,6 +22,7 @@ from memory3.model.cache import SlotCache
 from memory3.model.step import StepKind, make_step
 from memory3.model.transformer import StepOutput, Transformer
 from memory3_decoder.engine.pieces import Piece
+from memory3_decoder.engine.prefixes import PrefixStore, PromptChain
 from memory3_decoder.sampling import Sampled, SamplingState, sample
 
 ResultT = TypeVar("ResultT")
@@ -36,12 +37,14 @@ class PrefillJob:
         piece: What to read.
         state: Chooses the first token after the last piece.
         report: Measure attention mass.
+        chain: What its whole chunks are kept under; None keeps none.
     """
 
     slot: int
     piece: Piece
     state: SamplingState
     report: bool
+    chain: PromptChain | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class ModelRunner:
         context_length: int,
         num_tokens: int,
         decode_step: StepKind = "eager",
+        prefix_bytes: int = 0,
+        prefix_root: str = "",
     ) -> None:
         """Load the model, make the cache and run both once, so that the first caller waits for
         nothing.
@@ -123,6 +128,8 @@ class ModelRunner:
             context_length: Most tokens of prompt and output together.
             num_tokens: Tokens of the tokenizer; logits past them are padding and never chosen.
             decode_step: How the operations of a step are launched.
+            prefix_bytes: Most bytes of read chunks of prompts to keep; 0 keeps none.
+            prefix_root: Digest of the checkpoint.
 
         Raises:
             SettingsError: The step does not fit the device.
@@ -136,6 +143,7 @@ class ModelRunner:
             self._decode = make_step(decode_step, self._model, self._cache)
             self._writer = MemoryWriter(self._model, self._model.config)
             self._num_tokens = num_tokens
+            self._prefixes = PrefixStore(prefix_bytes, prefix_root)
             empty = self._tokens(())
             self._model.prefill(self._scratch, 0, empty, all_logits=True, report=True)
             zero = torch.zeros(1, dtype=torch.int64, device=self._model.device)
@@ -161,6 +169,26 @@ class ModelRunner:
     async def prefill(self, job: PrefillJob) -> PrefillResult:
         """Read a piece of a prompt into a slot and choose the first token after the last."""
         return await self.run(lambda: self._prefill(job))
+
+    @property
+    def prefix_bytes(self) -> int:
+        """Bytes of read chunks of prompts that are kept."""
+        return self._prefixes.num_bytes
+
+    async def copy_prefix(self, slot: int, chain: PromptChain, start: int) -> int:
+        """Put what is kept of a prompt into its slot, from where it has been read to.
+
+        Args:
+            slot: A free slot, or that of the pieces before.
+            chain: The prompt.
+            start: Tokens of it that the slot holds: whole chunks.
+
+        Returns:
+            How many tokens follow that need not be read; fewer than are left.
+        """
+        if not self._prefixes.num_bytes:
+            return 0  # no way to the model's thread and back for nothing
+        return await self.run(lambda: self._copy_prefix(slot, chain, start))
 
     async def step(self, rows: Sequence[StepRow]) -> list[StepResult]:
         """Read one token of each sequence and choose its next; rows are in the order of slots."""
@@ -188,10 +216,32 @@ class ModelRunner:
     def _prefill(self, job: PrefillJob) -> PrefillResult:
         output = self._read(self._cache, job.slot, job.piece, report=job.report)
         mass: list[list[float]] = [] if output.mass is None else output.mass.tolist()
+        if job.chain is not None:
+            self._keep(job.slot, job.piece, job.chain)
         if not job.piece.is_last:
             return PrefillResult(None, mass)
         (sampled,) = sample(output.logits[:, : self._num_tokens], [job.state])
         return PrefillResult(sampled, mass)
+
+    def _keep(self, slot: int, piece: Piece, chain: PromptChain) -> None:
+        """Keep the whole chunks of a piece that has just been read to its end."""
+        size = chain.chunk_length
+
+        def copy(number: int) -> Tensor:
+            # The separator before the prompt is a column too, and goes with the first chunk.
+            start = number * size + 1 if number else 0
+            return self._cache.copy_context(slot, start, (number + 1) * size + 1)
+
+        self._prefixes.keep(chain, piece.start // size, piece.stop // size, copy)
+
+    def _copy_prefix(self, slot: int, chain: PromptChain, start: int) -> int:
+        chunks = self._prefixes.find(chain, start // chain.chunk_length)
+        if not chunks:
+            return 0
+        if not start:
+            self._cache.release(slot)
+        self._cache.paste_context(slot, start + 1 if start else 0, torch.cat(chunks, dim=3))
+        return len(chunks) * chain.chunk_length
 
     def _step(self, rows: Sequence[StepRow]) -> list[StepResult]:
         for row in rows:

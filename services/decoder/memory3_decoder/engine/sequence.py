@@ -15,6 +15,7 @@ from memory3.memory.tensors import MemoryTensors
 from memory3.observability import tracing
 from memory3_decoder.engine.chunks import ChunkRecord
 from memory3_decoder.engine.pieces import Pieces
+from memory3_decoder.engine.prefixes import PromptChain
 from memory3_decoder.engine.request import Request
 from memory3_decoder.engine.runner import PrefillJob, PrefillResult, StepResult, StepRow
 from memory3_decoder.events import Event, Finished, Usage
@@ -72,6 +73,7 @@ class Sequence:
         self._chunks = ChunkRecord(choice, keeps_text=wanted.memory.session is None)
         self._metrics = metrics
         self._pieces: Pieces | None = None
+        self._chain: PromptChain | None = None
         # What is read in one go, a prompt or what stays when a window is full, and what follows.
         self._window = PromptMemories(())
         self._is_read = False
@@ -161,12 +163,13 @@ class Sequence:
         self._degraded_reason = self._degraded_reason or found.degraded_reason
         self._num_retrievals += found.num_retrievals
         self._memories, self._next_memories = found.inherited, None
-        self._pieces = Pieces(
-            self.window_tokens,
-            # An empty prompt still has the separator, which reads as the first chunk does.
-            [_tensors(memories) for memories in found.chunks or (found.inherited,)],
-            self.request.chunk_length,
-        )
+        tokens, size = self.window_tokens, self.request.chunk_length
+        # An empty prompt still has the separator, which reads as the first chunk does.
+        memories = [_tensors(memories) for memories in found.chunks or (found.inherited,)]
+        self._pieces = Pieces(tokens, memories, size)
+        wanted = self.request.wanted
+        if wanted.memory.session is None:  # the memories of a session are its own
+            self._chain = PromptChain(wanted.bank, tokens, memories, size)
 
     def next_piece(self, budget: int) -> PrefillJob | None:
         """The next piece of the prompt; None where none fits into so many tokens."""
@@ -175,12 +178,33 @@ class Sequence:
         piece = self._pieces.take(budget)
         if piece is None:
             return None
-        return PrefillJob(self.slot, piece, self._state, self.request.wanted.memory.report)
+        report = self.request.wanted.memory.report
+        return PrefillJob(self.slot, piece, self._state, report, self._chain)
+
+    def wanted_prefix(self) -> tuple[int, PromptChain, int] | None:
+        """Its slot, its prompt and how far that is read; None where all of it is to be read.
+
+        A report measures every chunk while it is read, so nothing is passed over for one.
+        """
+        if self.slot is None or self._pieces is None:
+            raise AssertionError("a sequence without a slot cannot be read")
+        if self._chain is None or self.request.wanted.memory.report:
+            return None
+        return self.slot, self._chain, self._pieces.start
+
+    def prefix_copied(self, num_tokens: int) -> None:
+        """Take in that tokens need not be read."""
+        if self._pieces is None:
+            raise AssertionError("a sequence without a slot cannot be read")
+        self._pieces.skip(num_tokens)
+        self._metrics.prompt_tokens.inc(num_tokens)
+        self._metrics.prefix_tokens.labels("hit").inc(num_tokens)
 
     def piece_read(self, job: PrefillJob, result: PrefillResult) -> list[Event]:
         """Take in what a piece gave; the events that follow from it once the prompt is read."""
         self._prompt_mass += result.mass
         self._metrics.prompt_tokens.inc(len(job.piece.tokens))
+        self._metrics.prefix_tokens.labels("read").inc(len(job.piece.tokens))
         if result.sampled is None:
             return []
         self._is_read = True
