@@ -60,3 +60,31 @@ async def test_a_search_that_hangs_holds_the_next_chunk_only(
     retriever.gate.set()
     answer = await slow
     assert (answer.tokens, answer.chunk_ids) == (expected.tokens, expected.chunk_ids)
+
+
+async def test_memories_found_within_the_chunk_are_not_waited_for(
+    make_decoder: MakeDecoder, retriever: ScriptedRetriever, model: HeldModel
+) -> None:
+    """A slow search that ends before its chunk is full leaves nothing to wait for at its border."""
+    decoder = await make_decoder(prefetch_tokens=2)
+    before, model.pause_s = model.num_steps, 0.05
+    retriever.held_after = 1
+    retriever.gate.clear()
+    wanted: dict[str, Any] = {"bank": BANK, "max_tokens": CHUNK_LENGTH + 8}
+    slow = asyncio.create_task(ask(decoder, "Who is it ?", **wanted))
+    async with asyncio.timeout(30):
+        while len(retriever.requests) < 2:
+            await asyncio.sleep(0.001)
+        await model.until_held()
+        assert model.num_steps - before <= CHUNK_LENGTH
+        (sequence,) = decoder.engine._loop._running.values()
+        retriever.gate.set()
+        while sequence.refreshing is not None:
+            await asyncio.sleep(0.001)
+    # With the retriever closed again, the border is passed with what is there already.
+    retriever.gate.clear()
+    model.pause_s = 0.0
+    model.gate.set()
+    answer = await asyncio.wait_for(slow, 30)
+    assert len(answer.tokens) == CHUNK_LENGTH + 8
+    assert len(answer.attached) == 3
