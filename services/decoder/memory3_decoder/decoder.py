@@ -96,7 +96,12 @@ class Decoder:
             runner,
             config,
             checkpoint.tokenizer,
-            EngineLimits(settings.num_slots, settings.queue_size, settings.prefill_tokens),
+            EngineLimits(
+                settings.num_slots,
+                settings.queue_size,
+                settings.prefill_tokens,
+                settings.prefetch_tokens,
+            ),
             self._open_session,
             metrics,
         )
@@ -126,6 +131,7 @@ class Decoder:
             checkpoint = await runner.run(lambda: Checkpoint.open(settings.checkpoint))
             context_length = _context_length(settings, checkpoint.config)
             _check_prefill_tokens(settings, checkpoint.config)
+            _check_prefetch_tokens(settings, checkpoint.config)
             device = check_device(settings.device)
             dtype = choose_dtype(settings.dtype, device)
             tokenizer = await runner.run(lambda: checkpoint.tokenizer)
@@ -242,4 +248,15 @@ def _check_prefill_tokens(settings: DecoderSettings, config: ModelConfig) -> Non
             f"{settings.prefill_tokens} tokens are less than a chunk of the checkpoint",
             field="prefill_tokens",
             remedy=f"use at least {config.memory.chunk_length}",
+        )
+
+
+def _check_prefetch_tokens(settings: DecoderSettings, config: ModelConfig) -> None:
+    # With the first token of a chunk, the memories of that chunk itself may still be looked for.
+    most = config.memory.chunk_length - 1
+    if settings.prefetch_tokens and not 2 <= settings.prefetch_tokens <= most:
+        raise SettingsError(
+            f"{settings.prefetch_tokens} tokens are no part of a chunk to search with",
+            field="prefetch_tokens",
+            remedy=f"use 2 to {most}, or 0 to search with the whole chunk",
         )

@@ -184,7 +184,7 @@ class MemorySession:
         """The memories found with a generated chunk.
 
         Args:
-            tokens: The tokens of the chunk that has just become full.
+            tokens: The tokens of the chunk to search with: all, or the first of them.
 
         Raises:
             Memory3Error: As ``for_prompt``.

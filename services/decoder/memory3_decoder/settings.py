@@ -38,6 +38,12 @@ class DecoderSettings(PeerSettings):
         description="The tokens of prompts read between two steps, a chunk at least: more reads "
         "long prompts sooner, fewer delay running sequences less.",
     )
+    prefetch_tokens: int = Field(
+        0,
+        ge=0,
+        description="The tokens of a generated chunk with which the next one's memories are looked "
+        "for, while the rest of it is decoded; 0 for the whole chunk, as the paper does.",
+    )
     context_length: int | None = Field(
         None,
         ge=2,

@@ -62,7 +62,13 @@ def test_a_bad_setting_is_named(field: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("retriever", "nowhere"), ("context_length", 513), ("device", "abacus")],
+    [
+        ("retriever", "nowhere"),
+        ("context_length", 513),
+        ("device", "abacus"),
+        ("prefetch_tokens", 1),
+        ("prefetch_tokens", 16),
+    ],
 )
 async def test_a_setting_that_does_not_fit_is_named(
     make_decoder: MakeDecoder, field: str, value: object

@@ -37,11 +37,14 @@ class EngineLimits:
         num_slots: Sequences decoded at the same time.
         queue_size: Sequences that may wait for a slot; as many scoring calls may wait too.
         prefill_tokens: Tokens of prompts read between two steps, a chunk at least.
+        prefetch_tokens: Tokens of a chunk with which the next one's memories are looked for; 0 for
+            the whole chunk.
     """
 
     num_slots: int
     queue_size: int
     prefill_tokens: int
+    prefetch_tokens: int
 
 
 class Engine:
@@ -117,6 +120,7 @@ class Engine:
             self._tokenizer,
             self._config.eos_id,
             self._config.memory.chunk_length,
+            self._limits.prefetch_tokens or self._config.memory.chunk_length,
             num_open=wanted.sampling.n,
             caller=caller,
         )

@@ -301,7 +301,7 @@ class DecodeLoop:
             sequence.moving = request.context.run(asyncio.create_task, move)
             sequence.moving.add_done_callback(partial(self._moved, sequence))
         elif sequence.wants_refresh:
-            search = sequence.session.refresh(sequence.full_chunk)
+            search = sequence.session.refresh(sequence.query_tokens)
             sequence.refreshing = request.context.run(asyncio.create_task, search)
             sequence.refreshing.add_done_callback(partial(self._refreshed, sequence))
 

@@ -26,6 +26,7 @@ class Request:
         tokenizer: The checkpoint's tokenizer.
         eos_id: The checkpoint's end-of-text token.
         chunk_length: Tokens of a chunk.
+        query_length: Tokens of a generated chunk with which the next one's memories are looked for.
         num_open: Choices that have not finished.
         caller: Who asks; callers take turns. Empty for a caller of this request alone.
         memories: What the prompt reads, once that is known.
@@ -43,6 +44,7 @@ class Request:
     tokenizer: Tokenizer
     eos_id: int
     chunk_length: int
+    query_length: int
     num_open: int
     caller: str = ""
     memories: PromptMemories | None = None

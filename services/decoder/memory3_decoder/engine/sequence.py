@@ -2,8 +2,9 @@
 
 A generated token is read under the memories of its own chunk. Chunk g of the output is the
 generated tokens 64·g to 64·g + 63 (paper §4); its memories are looked for as soon as the last
-token of the chunk before is known, while that token itself is still being read under the old
-ones, and must be there before the first token of chunk g is read.
+token of the chunk before is known, or an earlier one where the request's ``query_length`` says so,
+while that token itself is still being read under the old ones, and must be there before the first
+token of chunk g is read.
 """
 
 from __future__ import annotations
@@ -127,19 +128,20 @@ class Sequence:
 
     @property
     def wants_refresh(self) -> bool:
-        """Whether a chunk has just become full and a token after it will be read."""
-        num_tokens = len(self._text.tokens)
+        """Whether a chunk has just become long enough to search with, and will be outlived."""
+        size, num_tokens = self.request.chunk_length, len(self._text.tokens)
+        num_missing = size - self.request.query_length
         return (
             not self.is_finished
             and self.session.refreshes
-            and (num_tokens - self._num_before) % self.request.chunk_length == 0
-            and num_tokens + 1 < self.request.wanted.max_tokens
+            and (num_tokens + num_missing - self._num_before) % size == 0
+            and num_tokens + num_missing + 1 < self.request.wanted.max_tokens
         )
 
     @property
-    def full_chunk(self) -> list[int]:
-        """The tokens of the chunk that has just become full."""
-        return self._text.tokens[-self.request.chunk_length :]
+    def query_tokens(self) -> list[int]:
+        """The tokens of the chunk that has just become long enough to search with."""
+        return self._text.tokens[-self.request.query_length :]
 
     def begin(self, slot: int) -> None:
         """Take a slot; the prompt's memories are there."""
