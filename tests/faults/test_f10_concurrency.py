@@ -16,9 +16,10 @@ from tests.faults.campaign import FULL, Campaign
 from tests.faults.retrievers import RetrieverProcess
 
 _THREADS = 4
-# Every other seed searches exactly. A graph misses a few in 100,000 of these vectors at whatever
-# time it is asked, so there one in a thousand may be missed, of those that are not new.
-_INDEXES = ("exact", "hnsw:delta=64,m=8,ef_construction=64")
+# Graphs are made every 64 additions. With m=8 some vectors of a graph cannot be reached at all
+# (5 of 100,000, whatever ef is); with these parameters none was missed of 360,000, so every search
+# must find its text, and one that does not has lost it.
+_INDEX = "hnsw:delta=64,m=32,ef_construction=100"
 
 
 def _snapshot(retriever: RetrieverProcess, bank: str, name: str) -> None:
@@ -40,8 +41,7 @@ def test_many_at_once_agree_with_a_model(tmp_path: Path, campaign: Campaign) -> 
     retriever.start()
     operations = (10_000 if os.environ.get(FULL) else 240) // _THREADS
 
-    def work(bank: str, rng: Random, name: str, model: dict[str, str], may_miss: int) -> None:
-        num_missed = 0
+    def work(bank: str, rng: Random, name: str, model: dict[str, str]) -> None:
         for number in range(operations):
             step = rng.random()
             if step < 0.4 or not model:
@@ -57,25 +57,20 @@ def test_many_at_once_agree_with_a_model(tmp_path: Path, campaign: Campaign) -> 
                 texts = [model.pop(each) for each in gone]
                 assert gone[0] not in {hit[0] for hit in retriever.search(bank, texts[0])}
             elif step < 0.98:
-                id = rng.choice(sorted(model))
-                if retriever.search(bank, model[id], 1)[0][1] != model[id]:
-                    num_missed += 1
-                    assert num_missed <= may_miss
-                    assert retriever.retrieve(bank, [id]).keys() == {id}
+                text = model[rng.choice(sorted(model))]
+                assert retriever.search(bank, text, 1)[0][1] == text
             else:
                 _snapshot(retriever, bank, f"{bank}-{name}-{number}")
 
     def case(seed: int) -> None:
         bank = f"docs{seed}"
-        index = _INDEXES[seed % len(_INDEXES)]
-        retriever.create(bank, index)
-        may_miss = 0 if index == "exact" else max(1, operations // 1000)
+        retriever.create(bank, _INDEX)
         models: list[dict[str, str]] = [{} for _ in range(_THREADS)]
         failures: list[BaseException] = []
 
         def run(place: int) -> None:
             try:
-                work(bank, Random(f"{seed} {place}"), f"thread{place}", models[place], may_miss)
+                work(bank, Random(f"{seed} {place}"), f"thread{place}", models[place])
             except BaseException as error:
                 failures.append(error)
 
@@ -94,6 +89,6 @@ def test_many_at_once_agree_with_a_model(tmp_path: Path, campaign: Campaign) -> 
             shutil.rmtree(snapshot)
 
     try:
-        campaign.run("F10", case, full=50, short=2)
+        campaign.run("F10", case, full=50, short=1)
     finally:
         retriever.close()
