@@ -1,8 +1,7 @@
-"""What follows a request everywhere: its id, and the credentials that were presented with it.
+"""What follows a request everywhere: its id and its trace.
 
-Both are carried in context variables, and on the wire in ``x-request-id`` and ``authorization``.
-It must not know servers or channels: whoever answers sets them, logs and outgoing calls read them.
-No log may have the credentials.
+The id is carried in a context variable, and on the wire in ``x-request-id``. It must not know
+servers or channels: whoever answers sets it, logs and outgoing calls read it.
 """
 
 from __future__ import annotations
@@ -24,9 +23,6 @@ _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "memory3_request_id", default=None
 )
-_authorization: contextvars.ContextVar[str | None] = contextvars.ContextVar(
-    "memory3_authorization", default=None
-)
 
 
 def current_request_id() -> str | None:
@@ -37,15 +33,6 @@ def current_request_id() -> str | None:
 def set_request_id(request_id: str | None) -> None:
     """Set the id for this thread or task; None when its request has ended."""
     _request_id.set(request_id)
-
-
-def set_authorization(authorization: str | None) -> None:
-    """Set the caller's credentials, to be handed on with every call that this thread or task makes.
-
-    Args:
-        authorization: Such as ``Bearer TOKEN``, as the caller presented it; None for none.
-    """
-    _authorization.set(authorization)
 
 
 def new_request_id() -> str:
@@ -65,12 +52,11 @@ def call_metadata(token: str | None = None) -> tuple[tuple[str, str], ...]:
     """What an outgoing call carries: the request's id, its trace, and credentials.
 
     Args:
-        token: The bearer token to show; None for what ``set_authorization`` was told, if anything.
+        token: The bearer token to show; None for none.
     """
     metadata = [(REQUEST_ID_KEY, current_request_id() or new_request_id())]
     if (traceparent := tracing.current().traceparent) is not None:
         metadata.append((tracing.TRACEPARENT_KEY, traceparent))
-    authorization = _authorization.get() if token is None else f"Bearer {token}"
-    if authorization is not None:
-        metadata.append((AUTHORIZATION_KEY, authorization))
+    if token is not None:
+        metadata.append((AUTHORIZATION_KEY, f"Bearer {token}"))
     return tuple(metadata)

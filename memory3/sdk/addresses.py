@@ -15,6 +15,7 @@ import grpc
 
 from memory3.errors import InvalidArgumentError, Memory3Error, UnavailableError
 from memory3.rpc.channel import check_target
+from memory3.rpc.context import AUTHORIZATION_KEY
 from memory3.rpc.security.outgoing import Outgoing
 from memory3.rpc.status import from_rpc_error
 from memory3.sdk.call import Endpoint, ServiceName
@@ -133,7 +134,7 @@ class Stubs:
 def _with_token(
     method: Any, token: str, *args: Any, metadata: tuple[tuple[str, str], ...] = (), **kwargs: Any
 ) -> Any:
-    bearer = ("authorization", f"Bearer {token}")
+    bearer = (AUTHORIZATION_KEY, f"Bearer {token}")
     return method(*args, metadata=(*metadata, bearer), **kwargs)
 
 

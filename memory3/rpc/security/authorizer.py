@@ -6,12 +6,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from memory3.errors import PermissionDeniedError, UnauthenticatedError
+from memory3.rpc.context import AUTHORIZATION_KEY
 from memory3.rpc.security.quotas import Quotas
 from memory3.rpc.security.roles import Identity
 from memory3.rpc.security.rules import RULES, Rule
 from memory3.rpc.security.token_file import TokenFile
 
-AUTHORIZATION_KEY = "authorization"
 _SCHEME = "bearer "
 
 

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from memory3.aio_client import AsyncClient
 from memory3.rpc.channel import connect
 from memory3.rpc.health import READINESS, Lifecycle
+from memory3.rpc.security.caller import caller_token
 from memory3.rpc.security.outgoing import Outgoing
 from memory3.sdk.call import ServiceName
 from memory3_gateway.metrics import GatewayMetrics
@@ -24,6 +25,15 @@ from memory3_gateway.template import ChatTemplate
 from memory3_gateway.token_texts import TokenTexts
 
 _HEALTH_S = 2.0
+
+
+@dataclass(frozen=True, repr=False)
+class _CallersToken(Outgoing):
+    """Shows each caller's own token; one in this process's environment is lent to nobody."""
+
+    def bearer(self) -> str | None:
+        """The token of the caller that is answered; None where it sent none."""
+        return caller_token()
 
 
 @dataclass
@@ -47,8 +57,7 @@ class Gateway:
             InvalidArgumentError: An address is none.
             SettingsError: A certificate or key cannot be used.
         """
-        # A token in this process's environment must not be lent to every caller.
-        outgoing = Outgoing.of_peer(settings)
+        outgoing = _CallersToken.of_peer(settings)
         client = AsyncClient(
             settings.decoder, settings.retriever, settings.encoder, outgoing=outgoing
         )

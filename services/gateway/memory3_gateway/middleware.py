@@ -19,11 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from memory3.errors import Memory3Error
 from memory3.rpc.admission import Admission
 from memory3.rpc.context import (
+    AUTHORIZATION_KEY,
     REQUEST_ID_KEY,
     request_id_of,
-    set_authorization,
     set_request_id,
 )
+from memory3.rpc.security.authorizer import presented_token
+from memory3.rpc.security.caller import set_caller
 from memory3_gateway.errors import (
     CLIENT_CLOSED,
     BodyTooLargeError,
@@ -84,7 +86,8 @@ class GatewayMiddleware:
         headers = Headers(scope=scope)
         request_id = request_id_of([(REQUEST_ID_KEY, headers.get(REQUEST_ID_KEY))])
         set_request_id(request_id)
-        set_authorization(headers.get("authorization"))
+        presented = (AUTHORIZATION_KEY, headers.get(AUTHORIZATION_KEY))
+        set_caller(None, presented_token([presented]))
         structlog.contextvars.bind_contextvars(request_id=request_id)
         answer = _Answer(send, request_id)
         started = time.perf_counter()

@@ -118,9 +118,9 @@ class Adder:
 
         def prepare() -> _Prepared:
             there = bank.store.existing(each.key for each in given) if refusing else set()
-            todo = [each for each in given if each.key not in there]
-            new, failures = self._encode(bank, todo, limit, duplicates, grows=grows)
-            return _Prepared(todo, new, failures, there)
+            missing = [each for each in given if each.key not in there]
+            new, failures = self._encode(bank, missing, limit, duplicates, grows=grows)
+            return _Prepared(missing, new, failures, there)
 
         def finish(prepared: _Prepared) -> None:
             self._complete(bank, prepared, limit, duplicates, grows=grows)
@@ -193,9 +193,9 @@ class Adder:
             if duplicates == "fail":
                 there = bank.store.existing(each.key for each in _all_of(batch, group))
                 refused = refused_documents(batch, group, there)
-            todo = _all_of(batch, [place for place in group if place not in refused])
-            new, failures = self._encode(bank, todo, limit, duplicates, grows=grows)
-            return _Prepared(todo, new, failures, there, refused)
+            missing = _all_of(batch, [place for place in group if place not in refused])
+            new, failures = self._encode(bank, missing, limit, duplicates, grows=grows)
+            return _Prepared(missing, new, failures, there, refused)
 
         def finish(group: Sequence[int], prepared: _Prepared) -> None:
             self._complete(bank, prepared, limit, duplicates, grows=grows)
@@ -331,17 +331,17 @@ class Adder:
         if duplicates != "overwrite":
             there = bank.store.existing(unique)
             there &= bank.store.with_memory(there) if eager else there
-        todo = [reference for key, reference in unique.items() if key not in there]
-        if todo and grows:
+        missing = [reference for key, reference in unique.items() if key not in there]
+        if missing and grows:
             bank.require_room()
         if not eager:
-            vectors = self._encoder.embed([r.search_text for r in todo], "reference", limit)
-            pairs = zip(todo, vectors, strict=True)
+            vectors = self._encoder.embed([r.search_text for r in missing], "reference", limit)
+            pairs = zip(missing, vectors, strict=True)
             return [NewReference(reference, vector) for reference, vector in pairs], {}
         new: list[NewReference] = []
         failures: dict[bytes, Memory3Error] = {}
-        outcomes = self._encoder.encode(todo, bank.info.codec, limit)
-        for reference, outcome in zip(todo, outcomes, strict=True):
+        outcomes = self._encoder.encode(missing, bank.info.codec, limit)
+        for reference, outcome in zip(missing, outcomes, strict=True):
             if isinstance(outcome, Encoded):
                 new.append(NewReference(reference, outcome.vector, outcome.envelope))
             else:
