@@ -132,32 +132,12 @@ def summary(service: ServiceName, reading: Reading) -> dict[str, float | None]:
 
 def _health(address: str) -> tuple[bool, bool]:
     """Whether it lives, and whether it is ready."""
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-    from memory3.rpc.channel import connect
     from memory3.rpc.health import LIVENESS, READINESS
-    from memory3.rpc.security.outgoing import Outgoing
+    from memory3.rpc.probe import SERVING, ask_health
 
-    outgoing = Outgoing.from_environment()
-    with connect(
-        address,
-        retries=False,
-        credentials=outgoing.credentials(),
-        server_name=outgoing.tls_name,
-    ) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        serving = []
-        for name in (READINESS, LIVENESS):
-            try:
-                answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_S)
-            except grpc.RpcError as error:
-                # A server that answers with an error lives, even if it knows no such name.
-                call: Any = error
-                serving.append(name == LIVENESS and call.code() is grpc.StatusCode.NOT_FOUND)
-                if call.code() is grpc.StatusCode.UNAVAILABLE:
-                    return False, False
-            else:
-                serving.append(answer.status == health_pb2.HealthCheckResponse.SERVING)
-    ready, live = serving
-    return live or ready, ready
+    ready = ask_health(address, READINESS, TIMEOUT_S)
+    if ready == "UNAVAILABLE":
+        return False, False
+    live = ask_health(address, LIVENESS, TIMEOUT_S)
+    # A server that answers with an error lives, even if it knows no such name.
+    return live in {SERVING, "NOT_FOUND"} or ready == SERVING, ready == SERVING

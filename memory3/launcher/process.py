@@ -11,16 +11,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from typing import Final
 
 from memory3.errors import SettingsError
 from memory3.launcher import guard
 from memory3.launcher.errors import ServiceStoppedError
-from memory3.rpc.channel import connect
 from memory3.rpc.health import READINESS
+from memory3.rpc.probe import SERVING, ask_health
 from memory3.rpc.security.outgoing import Outgoing
 
 _TAIL_LINES: Final = 15
@@ -93,20 +90,7 @@ class ServiceProcess:
         """
         self.check_running()
         # Read each time: certificates may be made anew while this process runs.
-        outgoing = self._outgoing()
-        with connect(
-            self.address,
-            retries=False,
-            credentials=outgoing.credentials(),
-            server_name=outgoing.tls_name,
-        ) as channel:
-            request = health_pb2.HealthCheckRequest(service=READINESS)
-            stub: Any = health_pb2_grpc.HealthStub(channel)
-            try:
-                answer = stub.Check(request, timeout=timeout_s)
-            except grpc.RpcError:
-                return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return ask_health(self.address, READINESS, timeout_s, self._outgoing()) == SERVING
 
     def _outgoing(self) -> Outgoing:
         told = {**os.environ, **self._environment}

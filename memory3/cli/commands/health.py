@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -27,27 +27,10 @@ def health(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Ask a service for its health; exit 1 unless it is SERVING."""
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     from memory3.cli.output import emit
-    from memory3.rpc.channel import connect
-    from memory3.rpc.security.outgoing import Outgoing
+    from memory3.rpc.probe import SERVING, ask_health
 
-    outgoing = Outgoing.from_environment()
-    with connect(
-        address,
-        retries=False,
-        credentials=outgoing.credentials(),
-        server_name=outgoing.tls_name,
-    ) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        request = health_pb2.HealthCheckRequest(service=service)
-        try:
-            answer = stub.Check(request, timeout=timeout)
-            state = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-        except grpc.RpcError as error:
-            state = error.code().name
+    state = ask_health(address, service, timeout)
     emit(output, {"address": address, "service": service, "state": state}, {service: state})
-    if state != "SERVING":
+    if state != SERVING:
         raise typer.Exit(1)
