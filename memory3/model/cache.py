@@ -78,6 +78,12 @@ class SlotCache:
         memory = self.num_memory_columns if layer < self.num_memory_layers else 0
         return self.num_sinks + memory
 
+    @property
+    def column_bytes(self) -> int:
+        """Bytes of one context column in all layers, keys and values."""
+        keys = self._keys[0]
+        return 2 * len(self._keys) * keys.shape[1] * self._head_dim * keys.element_size()
+
     def attach(self, slot: int, memories: Sequence[MemoryTensors]) -> None:
         """Put memories in the place of those a slot holds; none clears it.
 

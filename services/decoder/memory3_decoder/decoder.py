@@ -101,6 +101,8 @@ class Decoder:
                 settings.queue_size,
                 settings.prefill_tokens,
                 settings.prefetch_tokens,
+                settings.turn_tokens,
+                settings.suspended_bytes,
             ),
             self._open_session,
             metrics,

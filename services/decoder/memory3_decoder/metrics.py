@@ -30,6 +30,12 @@ class DecoderMetrics:
 
         self.requests_running = gauge("num_requests_running", "Sequences that hold a slot.")
         self.requests_waiting = gauge("num_requests_waiting", "Sequences waiting for a slot.")
+        self.preemptions = counter(
+            "num_preemptions", "Times that a sequence left its slot for one that waited."
+        )
+        self.suspended_bytes = gauge(
+            "suspended_bytes", "Bytes of keys and values of sequences that left their slots."
+        )
         self.prompt_tokens_waiting = gauge(
             "prompt_tokens_waiting", "Tokens of accepted prompts that are still to be read."
         )
@@ -75,6 +81,6 @@ class DecoderMetrics:
             "session_moves", "Times that text left the window of a session."
         )
         self.session_bytes = gauge(
-            "session_bytes", "Bytes of session memories of running sequences."
+            "session_bytes", "Bytes of session memories of sequences that have begun."
         )
         self.checkpoint = gauge("decoder_checkpoint", "1 for the checkpoint loaded.", "digest")

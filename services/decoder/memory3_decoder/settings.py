@@ -32,6 +32,18 @@ class DecoderSettings(PeerSettings):
     queue_size: int = Field(
         128, ge=0, le=4096, description="The sequences that may wait for a slot."
     )
+    turn_tokens: int = Field(
+        512,
+        ge=0,
+        description="The tokens that a sequence may generate before it leaves its slot to one that "
+        "waits and goes to the end of the queue; 0 lets each keep its slot to its end.",
+    )
+    suspended_bytes: int = Field(
+        1024 * 1024 * 1024,
+        ge=0,
+        description="The bytes of main memory for keys and values of sequences that left their "
+        "slots; while it is full, none leaves.",
+    )
     prefill_tokens: int = Field(
         256,
         ge=1,

@@ -105,3 +105,13 @@ async def until_idle(decoder: Decoder, *, within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while decoder.engine.num_running or decoder.engine.num_waiting:
             await asyncio.sleep(0.002)
+
+
+def metric(decoder: Decoder, name: str) -> float:
+    """The value of a metric without labels, by its name after ``memory3_``."""
+    for metric in vars(decoder._metrics).values():
+        for family in metric.collect():
+            for sample in family.samples:
+                if sample.name == f"memory3_{name}" and not sample.labels:
+                    return float(sample.value)
+    raise AssertionError(f"there is no metric {name}")

@@ -15,7 +15,7 @@ from memory3_decoder.parameters import MemoryOptions, ScoringRequest
 
 from memory3.errors import BackendUnavailableError, DeadlineExceededError
 from memory3.v1 import retriever_pb2
-from tests.unit.decoder.calls import Answer, collect, prompt_of, request, until_idle
+from tests.unit.decoder.calls import Answer, collect, metric, prompt_of, request, until_idle
 from tests.unit.decoder.conftest import CHUNK_LENGTH, MakeDecoder
 from tests.unit.decoder.held_model import HeldModel
 from tests.unit.decoder.scripted_retriever import BANK, ScriptedRetriever
@@ -126,7 +126,7 @@ def _essence(answer: Answer) -> tuple[Any, ...]:
 async def test_everybody_gets_their_solo_run_and_leaves_nothing_behind(
     make_decoder: MakeDecoder, retriever: ScriptedRetriever, model: HeldModel, seed: int
 ) -> None:
-    """Arrivals, departures, deadlines, late and missing memories, scores in between."""
+    """Arrivals, departures, deadlines, late and missing memories, scores, slots lost and had."""
     rng, delays = Random(seed), Random(seed)
 
     def delay_s(asked: retriever_pb2.RetrieveRequest) -> float:
@@ -135,7 +135,12 @@ async def test_everybody_gets_their_solo_run_and_leaves_nothing_behind(
     retriever.delay_s = delay_s
     num_slots = rng.randint(2, 5)
     prefill_tokens = rng.choice([CHUNK_LENGTH, 3 * CHUNK_LENGTH + 5, 256])
-    decoder: Decoder = await make_decoder(num_slots=num_slots, prefill_tokens=prefill_tokens)
+    decoder: Decoder = await make_decoder(
+        num_slots=num_slots,
+        prefill_tokens=prefill_tokens,
+        turn_tokens=rng.choice([1, 5, CHUNK_LENGTH]),
+        suspended_bytes=rng.choice([100_000, 2**30]),
+    )
     plans = [_plan(decoder, rng, number) for number in range(NUM_REQUESTS)]
     before = asyncio.all_tasks()
 
@@ -157,6 +162,8 @@ async def test_everybody_gets_their_solo_run_and_leaves_nothing_behind(
     model.pause_s = 0.0
     await _leaves_nothing_behind(decoder, num_slots, before)
     assert 2 <= peak <= num_slots
+    assert metric(decoder, "num_preemptions_total") > 0
+    assert metric(decoder, "suspended_bytes") == 0
 
     alone: Decoder = await make_decoder(num_slots=1, prefill_tokens=4096)
     num_compared = 0

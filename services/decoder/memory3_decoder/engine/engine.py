@@ -19,6 +19,7 @@ from memory3_decoder.engine.runner import ModelRunner
 from memory3_decoder.engine.scoring import Scores, ScoringJob
 from memory3_decoder.engine.sequence import Sequence
 from memory3_decoder.engine.stream import EventStream
+from memory3_decoder.engine.turns import Turns
 from memory3_decoder.engine.writing import WritingJob
 from memory3_decoder.metrics import DecoderMetrics
 from memory3_decoder.parameters import GenerationRequest, ScoringRequest
@@ -39,12 +40,16 @@ class EngineLimits:
         prefill_tokens: Tokens of prompts read between two steps, a chunk at least.
         prefetch_tokens: Tokens of a chunk with which the next one's memories are looked for; 0 for
             the whole chunk.
+        turn_tokens: Tokens after which a sequence leaves its slot to one that waits; 0 for never.
+        suspended_bytes: Most bytes of sequences that have left their slots.
     """
 
     num_slots: int
     queue_size: int
     prefill_tokens: int
     prefetch_tokens: int
+    turn_tokens: int
+    suspended_bytes: int
 
 
 class Engine:
@@ -68,7 +73,8 @@ class Engine:
         open_session: Callable[[GenerationRequest | ScoringRequest], MemorySession],
         metrics: DecoderMetrics,
     ) -> None:
-        self._loop = DecodeLoop(runner, limits.num_slots, limits.prefill_tokens, metrics)
+        turns = Turns(limits.turn_tokens, limits.suspended_bytes)
+        self._loop = DecodeLoop(runner, limits.num_slots, limits.prefill_tokens, turns, metrics)
         self._config = config
         self._tokenizer = tokenizer
         self._limits = limits

@@ -2,7 +2,8 @@
 
 Each turn reads a bounded number of tokens, of prompts and of what is to be scored, and then does
 one step, so that the running sequences are never delayed by more than that, however long a prompt
-is. A sequence that waits for memories is left out of the steps until they are there. Only the loop
+is. A sequence that waits for memories is left out of the steps until they are there; one that has
+generated for long makes room for one that waits, and goes on later where it was. Only the loop
 changes slots, and only between two pieces of the model's work; everybody else marks what has
 happened and wakes it.
 """
@@ -18,11 +19,13 @@ from functools import partial
 
 from memory3.errors import DeadlineExceededError, DrainingError, InternalError, Memory3Error
 from memory3.rpc.logging import get_logger
+from memory3_decoder.engine.gauges import measure
 from memory3_decoder.engine.queue import WaitingQueue
 from memory3_decoder.engine.request import Request
 from memory3_decoder.engine.runner import ModelRunner, PrefillJob
 from memory3_decoder.engine.scoring import ScoringJob, ScoringQueue
 from memory3_decoder.engine.sequence import Sequence
+from memory3_decoder.engine.turns import Turns
 from memory3_decoder.engine.writing import WritingJob, WritingQueue
 from memory3_decoder.events import Event
 from memory3_decoder.metrics import DecoderMetrics
@@ -41,15 +44,22 @@ class DecodeLoop:
         runner: The loaded model.
         num_slots: Sequences decoded at the same time.
         prefill_tokens: Tokens read between two steps, a chunk at least.
+        turns: When a sequence leaves its slot to one that waits.
         metrics: Counts.
     """
 
     def __init__(
-        self, runner: ModelRunner, num_slots: int, prefill_tokens: int, metrics: DecoderMetrics
+        self,
+        runner: ModelRunner,
+        num_slots: int,
+        prefill_tokens: int,
+        turns: Turns,
+        metrics: DecoderMetrics,
     ) -> None:
         self.is_closing = False
         self._runner = runner
         self._prefill_tokens = prefill_tokens
+        self._turns = turns
         self._metrics = metrics
         self._waiting = WaitingQueue(2 * num_slots)
         self._running: dict[int, Sequence] = {}
@@ -59,7 +69,7 @@ class DecodeLoop:
         self._scoring = ScoringQueue()
         self._writing = WritingQueue()
         # What is read between two steps, in the order of its turns at being first.
-        self._turns = deque((self._read_prompts, self._score, self._write))
+        self._readers = deque((self._read_prompts, self._score, self._write))
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -118,7 +128,7 @@ class DecodeLoop:
                 self._wake.clear()
                 self._sweep()
                 self._start_retrievals()
-                self._admit()
+                await self._admit()
                 worked = await self._read()
                 worked = await self._step() or worked
                 if not worked:
@@ -136,22 +146,12 @@ class DecodeLoop:
         for sequence in (*self._waiting, *self._running.values()):
             if sequence.request.is_late and not sequence.request.is_over:
                 self._fail(sequence.request, _too_late())
-        self._waiting.drop_over()
+        for sequence in self._waiting.drop_over():
+            sequence.stop_refreshing()
         for sequence in list(self._running.values()):
             if sequence.request.is_over:
                 self._free_slot(sequence)
-        self._metrics.requests_running.set(len(self._running))
-        self._metrics.requests_waiting.set(len(self._waiting))
-        self._metrics.prompt_tokens_waiting.set(
-            sum(sequence.num_unread for sequence in (*self._waiting, *self._reading))
-        )
-        self._metrics.prefix_bytes.set(self._runner.prefix_bytes)
-        self._metrics.awaiting_memories.set(
-            sum(sequence.awaits_memories for sequence in self._running.values())
-        )
-        self._metrics.session_bytes.set(
-            sum(sequence.session.num_bytes for sequence in self._running.values())
-        )
+        measure(self._metrics, self._runner, self._running.values(), self._waiting, self._reading)
 
     def _start_retrievals(self) -> None:
         for request in self._waiting.to_retrieve():
@@ -165,13 +165,42 @@ class DecodeLoop:
                 request.memories = task.result()
         self._wake.set()
 
-    def _admit(self) -> None:
-        """Give the free slots to those who wait and have their memories."""
-        while self._free and (sequence := self._waiting.pop_ready()) is not None:
-            slot = heapq.heappop(self._free)
-            self._running[slot] = sequence
+    async def _admit(self) -> None:
+        """Give slots to those who wait and have their memories."""
+        while self._waiting:
+            leaving = None
+            if not self._free:
+                leaving = self._turns.to_suspend(
+                    self._running.values(), self._waiting, self._runner.column_bytes
+                )
+                if leaving is None:
+                    return
+            sequence = self._waiting.pop_ready()
+            if sequence is None:
+                return
+            if leaving is not None:
+                await self._suspend(leaving)
+            await self._place(sequence)
+
+    async def _suspend(self, sequence: Sequence) -> None:
+        """Put a running sequence back into the queue, with what its slot holds."""
+        slot = sequence.slot
+        if slot is None:
+            raise AssertionError("a sequence without a slot cannot be suspended")
+        with self._failing(sequence.request):
+            sequence.suspend(await self._runner.suspend(slot))
+            self._waiting.add(sequence)
+        self._give_back(slot)
+
+    async def _place(self, sequence: Sequence) -> None:
+        slot = heapq.heappop(self._free)
+        self._running[slot] = sequence
+        if sequence.suspended is None:
             sequence.begin(slot)
             self._reading.append(sequence)
+            return
+        with self._failing(sequence.request):
+            await self._runner.resume(sequence.resume(slot))
 
     async def _read(self) -> bool:
         """Read what is due of prompts, scores and memories to write. Whether any was.
@@ -180,9 +209,9 @@ class DecodeLoop:
         to end.
         """
         left = self._prefill_tokens
-        for read in self._turns:
+        for read in self._readers:
             left = await read(left)
-        self._turns.rotate(-1)
+        self._readers.rotate(-1)
         return left < self._prefill_tokens
 
     async def _read_prompts(self, budget: int) -> int:
@@ -323,8 +352,11 @@ class DecodeLoop:
     def _free_slot(self, sequence: Sequence) -> None:
         sequence.stop_refreshing()
         if sequence.slot is not None and self._running.get(sequence.slot) is sequence:
-            del self._running[sequence.slot]
-            heapq.heappush(self._free, sequence.slot)
+            self._give_back(sequence.slot)
+
+    def _give_back(self, slot: int) -> None:
+        del self._running[slot]
+        heapq.heappush(self._free, slot)
 
     @contextlib.contextmanager
     def _failing(self, request: Request) -> Iterator[None]:

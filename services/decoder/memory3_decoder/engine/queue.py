@@ -48,8 +48,11 @@ class WaitingQueue:
     def pop_ready(self) -> Sequence | None:
         """Take out the next sequence whose memories are there; caller and request go to the end."""
         for request in self._in_turn():
-            if request.memories is not None:
-                return self._take(request)
+            if request.memories is None:
+                continue
+            for sequence in self._callers[request.caller or request][request]:
+                if not sequence.awaits_memories:
+                    return self._take(sequence)
         return None
 
     def to_retrieve(self) -> list[Request]:
@@ -63,13 +66,15 @@ class WaitingQueue:
         front = islice(reading, self._num_retrieving)
         return [request for request in front if request.retrieving is None]
 
-    def drop_over(self) -> None:
-        """Forget the sequences of requests that are over."""
+    def drop_over(self) -> list[Sequence]:
+        """Take out the sequences of requests that are over."""
+        dropped: list[Sequence] = []
         for caller, requests in list(self._callers.items()):
             for request in [request for request in requests if request.is_over]:
-                del requests[request]
+                dropped += requests.pop(request)
             if not requests:
                 del self._callers[caller]
+        return dropped
 
     def _in_turn(self) -> Iterator[Request]:
         rings = deque(iter(requests) for requests in self._callers.values())
@@ -81,11 +86,12 @@ class WaitingQueue:
             else:
                 rings.rotate(-1)
 
-    def _take(self, request: Request) -> Sequence:
+    def _take(self, sequence: Sequence) -> Sequence:
+        request = sequence.request
         caller = request.caller or request
         requests = self._callers.pop(caller)
         sequences = requests.pop(request)
-        sequence = sequences.popleft()
+        sequences.remove(sequence)
         if sequences:
             requests[request] = sequences
         if requests:

@@ -62,6 +62,21 @@ class PrefillResult:
 
 
 @dataclass(frozen=True)
+class ResumeJob:
+    """A suspended sequence to put into a slot.
+
+    Attributes:
+        slot: A free slot.
+        columns: Its context columns, as they were taken out.
+        memories: What it reads.
+    """
+
+    slot: int
+    columns: Tensor
+    memories: Sequence[MemoryTensors]
+
+
+@dataclass(frozen=True)
 class StepRow:
     """One sequence of a decoding step.
 
@@ -171,6 +186,11 @@ class ModelRunner:
         return await self.run(lambda: self._prefill(job))
 
     @property
+    def column_bytes(self) -> int:
+        """Bytes of keys and values of one token in all layers."""
+        return self._cache.column_bytes
+
+    @property
     def prefix_bytes(self) -> int:
         """Bytes of read chunks of prompts that are kept."""
         return self._prefixes.num_bytes
@@ -189,6 +209,14 @@ class ModelRunner:
         if not self._prefixes.num_bytes:
             return 0  # no way to the model's thread and back for nothing
         return await self.run(lambda: self._copy_prefix(slot, chain, start))
+
+    async def suspend(self, slot: int) -> Tensor:
+        """Empty a slot; what it held of context, in main memory."""
+        return await self.run(lambda: self._suspend(slot))
+
+    async def resume(self, job: ResumeJob) -> None:
+        """Put a suspended sequence into a slot; the next step goes on with it."""
+        await self.run(lambda: self._resume(job))
 
     async def step(self, rows: Sequence[StepRow]) -> list[StepResult]:
         """Read one token of each sequence and choose its next; rows are in the order of slots."""
@@ -242,6 +270,15 @@ class ModelRunner:
             self._cache.release(slot)
         self._cache.paste_context(slot, start + 1 if start else 0, torch.cat(chunks, dim=3))
         return len(chunks) * chain.chunk_length
+
+    def _suspend(self, slot: int) -> Tensor:
+        columns = self._cache.copy_context(slot, 0, int(self._cache.lengths[slot])).cpu()
+        self._cache.release(slot)
+        return columns
+
+    def _resume(self, job: ResumeJob) -> None:
+        self._cache.attach(job.slot, job.memories)
+        self._cache.paste_context(job.slot, 0, job.columns)
 
     def _step(self, rows: Sequence[StepRow]) -> list[StepResult]:
         for row in rows:

@@ -12,13 +12,21 @@ from __future__ import annotations
 import asyncio
 import time
 
+from torch import Tensor
+
 from memory3.memory.tensors import MemoryTensors
 from memory3.observability import tracing
 from memory3_decoder.engine.chunks import ChunkRecord
 from memory3_decoder.engine.pieces import Pieces
 from memory3_decoder.engine.prefixes import PromptChain
 from memory3_decoder.engine.request import Request
-from memory3_decoder.engine.runner import PrefillJob, PrefillResult, StepResult, StepRow
+from memory3_decoder.engine.runner import (
+    PrefillJob,
+    PrefillResult,
+    ResumeJob,
+    StepResult,
+    StepRow,
+)
 from memory3_decoder.events import Event, Finished, Usage
 from memory3_decoder.metrics import DecoderMetrics
 from memory3_decoder.sampling import Sampled, SamplingState
@@ -35,6 +43,7 @@ class Sequence:
         slot: The slot it holds; None while it waits for one.
         refreshing: The running search for the next chunk's memories.
         moving: What is done when its window is full, while it runs.
+        suspended: Its context columns, while it waits for a slot again; else None.
 
     Args:
         request: The request it is a choice of.
@@ -50,6 +59,7 @@ class Sequence:
         self.slot: int | None = None
         self.refreshing: asyncio.Task[Refresh] | None = None
         self.moving: asyncio.Task[PromptMemories] | None = None
+        self.suspended: Tensor | None = None
         self.session = request.session
         wanted = request.wanted
         end_ids = set(wanted.sampling.stop_token_ids)
@@ -85,6 +95,8 @@ class Sequence:
         self._next_memories: Memories | None = None
         self._degraded_reason = ""
         self._num_retrievals = 0
+        self._num_before_turn = 0  # tokens generated before it got its slot
+        self._suspended_at = 0.0
         self._begun_at = 0.0
         self._first_token_at = 0.0
         self._last_token_at = 0.0
@@ -105,6 +117,13 @@ class Sequence:
         if self._pieces is None:
             return len(self.request.wanted.prompt_tokens)
         return self._pieces.num_left
+
+    @property
+    def num_in_turn(self) -> int:
+        """Tokens generated since it got its slot; 0 while it must not lose it."""
+        if not self._is_read or self.moving is not None or self.request.is_over:
+            return 0
+        return len(self._text.tokens) - self._num_before_turn
 
     @property
     def awaits_memories(self) -> bool:
@@ -150,6 +169,22 @@ class Sequence:
         self._record("queue", self.request.arrived, self._begun_at)
         self.session = self.request.session.fork()
         self._begin_window(self._found)
+
+    def suspend(self, columns: Tensor) -> None:
+        """Give the slot back, and keep what is needed to go on in another."""
+        self.slot, self.suspended = None, columns
+        self._suspended_at = time.perf_counter()
+        self._metrics.preemptions.inc()
+
+    def resume(self, slot: int) -> ResumeJob:
+        """Take a slot again: what must be put into it, as if the sequence had never left."""
+        if self.suspended is None:
+            raise AssertionError("a sequence that was not suspended cannot be resumed")
+        job = ResumeJob(slot, self.suspended, _tensors(self._memories))
+        self.slot, self.suspended = slot, None
+        self._num_before_turn = len(self._text.tokens)
+        self._record("suspended", self._suspended_at, time.perf_counter())
+        return job
 
     def moved(self, found: PromptMemories) -> None:
         """Go on in a window from which text has left; what stays is read anew, as a prompt is."""
