@@ -18,10 +18,10 @@ from random import Random
 from memory3_decoder.decoder import Decoder
 from memory3_decoder.events import Finished
 from memory3_decoder.metrics import DecoderMetrics
-from memory3_decoder.parameters import GenerationRequest, MemoryOptions, SamplingParameters
 from memory3_decoder.settings import DecoderSettings
 from prometheus_client import CollectorRegistry
 
+from benchmarks.decoder.asking import plain_request
 from benchmarks.decoder.shapes import SHAPES, VOCABULARY, random_checkpoint
 
 _NUM_SHARED = 512
@@ -67,15 +67,7 @@ async def measure_prefixes(shape: str, folder: Path, num_rounds: int) -> dict[st
 
 
 async def _first_token_s(decoder: Decoder, prompt: tuple[int, ...]) -> float:
-    wanted = GenerationRequest(
-        prompt="",
-        prompt_tokens=prompt,
-        max_tokens=1,
-        bank="",
-        sampling=SamplingParameters(max_tokens=1, ignore_eos=True),
-        memory=MemoryOptions(),
-        deadline=None,
-    )
+    wanted = plain_request(prompt, 1)
     with decoder.engine.generate(wanted) as stream:
         async for event in stream:
             if isinstance(event, Finished):

@@ -39,7 +39,7 @@ class DecoderSettings(PeerSettings):
         "waits and goes to the end of the queue; 0 lets each keep its slot to its end.",
     )
     suspended_bytes: int = Field(
-        1024 * 1024 * 1024,
+        512 * 1024 * 1024,
         ge=0,
         description="The bytes of main memory for keys and values of sequences that left their "
         "slots; while it is full, none leaves.",
