@@ -1,8 +1,8 @@
 """How long short answers wait behind long ones, with turns and without.
 
-``python -m benchmarks.decoder.turns``: every slot is taken by a long answer, and short ones come, in
-one process, float32, one thread of the model's. The two decoders take turns, so that a busy machine
-delays both. Prints one line of JSON.
+``python -m benchmarks.decoder.turns``: every slot is taken by a long answer, and short ones come.
+In one process, float32, one thread of the model's; the two decoders take turns, so that a busy
+machine delays both. Prints one line of JSON.
 """
 
 from __future__ import annotations
