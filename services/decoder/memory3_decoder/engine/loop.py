@@ -18,6 +18,7 @@ from functools import partial
 
 from memory3.errors import DeadlineExceededError, DrainingError, InternalError, Memory3Error
 from memory3.rpc.logging import get_logger
+from memory3_decoder.engine.admission import Turnover
 from memory3_decoder.engine.queue import WaitingQueue
 from memory3_decoder.engine.request import Request
 from memory3_decoder.engine.runner import ModelRunner, PrefillJob
@@ -36,6 +37,7 @@ class DecodeLoop:
 
     Attributes:
         is_closing: Whether it takes no more work.
+        turnover: How fast slots come free.
 
     Args:
         runner: The loaded model.
@@ -48,6 +50,7 @@ class DecodeLoop:
         self, runner: ModelRunner, num_slots: int, prefill_tokens: int, metrics: DecoderMetrics
     ) -> None:
         self.is_closing = False
+        self.turnover = Turnover(num_slots)
         self._runner = runner
         self._prefill_tokens = prefill_tokens
         self._metrics = metrics
@@ -72,6 +75,10 @@ class DecodeLoop:
     def num_waiting(self) -> int:
         """Sequences without a slot."""
         return len(self._waiting)
+
+    def num_before(self, caller: str, num_choices: int) -> int:
+        """Waiting sequences that begin before the last choice of a caller's next request."""
+        return self._waiting.num_before(caller, num_choices)
 
     def start(self, on_defect: Callable[[], None]) -> None:
         """Begin to work.
@@ -170,6 +177,7 @@ class DecodeLoop:
         while self._free and (sequence := self._waiting.pop_ready()) is not None:
             slot = heapq.heappop(self._free)
             self._running[slot] = sequence
+            self.turnover.begin(slot)
             sequence.begin(slot)
             self._reading.append(sequence)
 
@@ -324,6 +332,8 @@ class DecodeLoop:
         sequence.stop_refreshing()
         if sequence.slot is not None and self._running.get(sequence.slot) is sequence:
             del self._running[sequence.slot]
+            max_tokens = sequence.request.wanted.max_tokens if sequence.is_finished else None
+            self.turnover.end(sequence.slot, max_tokens)
             heapq.heappush(self._free, sequence.slot)
 
     @contextlib.contextmanager
