@@ -77,7 +77,9 @@ def measure_load(checkpoint: Path, folder: Path, seconds: float) -> dict[str, An
 async def _measure(address: str, pid: int, metrics_port: int, seconds: float) -> dict[str, Any]:
     async with Callers(address, "banks/load") as callers:
         await callers.closed(16, 3.0)
+        lags = EventLoopLags(metrics_port)
         peak = await callers.closed(16, seconds / 3)
+        peak_lag_p99 = lags.percentile(0.99)
         lags = EventLoopLags(metrics_port)
         with Watch(address, pid) as watch:
             over = await callers.opened(_FACTOR * peak.goodput, seconds)
@@ -91,6 +93,8 @@ async def _measure(address: str, pid: int, metrics_port: int, seconds: float) ->
         "goodput": over.goodput,
         "goodput_over_peak": over.goodput / peak.goodput,
         "refused": dict(over.refused),
+        "refused_without_delay": over.without_delay,
+        "refused_after_p50_s": statistics.median(over.refused_s) if over.refused_s else None,
         "first_token_p50_s": statistics.median(over.first_token_s),
         "health_checks": watch.num_checks,
         "health_checks_unwell": watch.num_unwell,
@@ -98,6 +102,8 @@ async def _measure(address: str, pid: int, metrics_port: int, seconds: float) ->
         # Bounded: the second half of the overload needs no more than the first.
         "memory_second_half_over_first": max(watch.memory_bytes[half:])
         / max(watch.memory_bytes[:half]),
+        # All slots in use, and as many again waiting.
+        "event_loop_lag_p99_s_at_peak": peak_lag_p99,
         "event_loop_lag_p99_s": lag_p99,
         "answers_per_second_after_over_peak": after.goodput / peak.goodput,
     }

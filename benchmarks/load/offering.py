@@ -11,6 +11,7 @@ from random import Random
 import grpc
 
 from memory3.rpc.channel import connect
+from memory3.rpc.status import from_rpc_error
 from memory3.v1 import decoder_pb2, decoder_pb2_grpc
 
 PROMPT = "Question: Who was born in the town by the river, and what did they do there?\nAnswer:"
@@ -27,13 +28,17 @@ class Outcome:
     Attributes:
         seconds: How long they were offered.
         finished: Answered whole, within their deadline.
-        refused: Turned away at once, by gRPC code.
+        refused: Not answered, by gRPC code.
+        without_delay: Those of them turned away without the time after which to come again.
+        refused_s: How long those waited that were turned away.
         first_token_s: Of each answer that finished.
     """
 
     seconds: float = 0.0
     finished: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    without_delay: int = 0
+    refused_s: list[float] = field(default_factory=list)
     first_token_s: list[float] = field(default_factory=list)
 
     @property
@@ -101,6 +106,9 @@ class Callers:
                     first = time.perf_counter() - begun
         except grpc.aio.AioRpcError as error:
             outcome.refused[error.code().name] += 1
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                outcome.refused_s.append(time.perf_counter() - begun)
+                outcome.without_delay += from_rpc_error(error).retry_after_s is None
         else:
             outcome.finished += 1
             outcome.first_token_s.append(first)

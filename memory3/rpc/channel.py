@@ -3,6 +3,11 @@
 Only UNAVAILABLE is retried, at most five times in all, throttled, and only calls with one answer:
 a stream is the caller's to begin again. Deadlines are the caller's to give, per call
 (``deadlines``).
+
+Of a target that names several replicas (``dns:///HOST:PORT``, ``ipv4:A:PORT,B:PORT``) only those
+are called whose health is SERVING, so a replica that is leaving gets no new calls from the moment
+it says so. One address is called whatever it says: there is no other, and its own refusal tells
+more than the lack of a replica.
 """
 
 from __future__ import annotations
@@ -48,18 +53,18 @@ def _streaming_methods() -> list[dict[str, str]]:
     ]
 
 
-_SERVICE_CONFIG = json.dumps(
-    {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [
-            {"name": [{}], "retryPolicy": _RETRIED},
-            # With a retry policy a stream whose server dies before its first response never ends,
-            # not even at its deadline (grpcio 1.85.1). The more exact name wins: no policy.
-            {"name": _streaming_methods()},
-        ],
-        "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
-    }
-)
+_SERVICE_CONFIG: dict[str, Any] = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {"name": [{}], "retryPolicy": _RETRIED},
+        # With a retry policy a stream whose server dies before its first response never ends,
+        # not even at its deadline (grpcio 1.85.1). The more exact name wins: no policy.
+        {"name": _streaming_methods()},
+    ],
+    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
+}
+_WATCHING_HEALTH = {"healthCheckConfig": {"serviceName": ""}}
+_SCHEMES_OF_REPLICAS = ("dns:", "ipv4:", "ipv6:")
 
 
 @overload
@@ -69,6 +74,7 @@ def connect(
     aio: Literal[False] = False,
     max_message_bytes: int = ...,
     retries: bool = ...,
+    watches_health: bool = ...,
     credentials: grpc.ChannelCredentials | None = ...,
     server_name: str | None = ...,
 ) -> grpc.Channel: ...
@@ -79,6 +85,7 @@ def connect(
     aio: Literal[True],
     max_message_bytes: int = ...,
     retries: bool = ...,
+    watches_health: bool = ...,
     credentials: grpc.ChannelCredentials | None = ...,
     server_name: str | None = ...,
 ) -> grpc.aio.Channel: ...
@@ -88,6 +95,7 @@ def connect(
     aio: bool = False,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     retries: bool = True,
+    watches_health: bool = True,
     credentials: grpc.ChannelCredentials | None = None,
     server_name: str | None = None,
 ) -> grpc.Channel | grpc.aio.Channel:
@@ -98,6 +106,8 @@ def connect(
         aio: Whether the channel is for asyncio; then call this where the event loop runs.
         max_message_bytes: The largest message, in either direction.
         retries: Whether to retry calls with one answer that end as UNAVAILABLE.
+        watches_health: Whether to call only replicas that say SERVING, where the target names
+            several; not for a probe, which wants to hear what else they say.
         credentials: For TLS; None for plaintext.
         server_name: The name in the server's certificate; None for the target's own.
 
@@ -108,7 +118,8 @@ def connect(
         InvalidArgumentError: The target is not an address.
     """
     check_target(target)
-    options = _channel_arguments(max_message_bytes, retries)
+    watches_health = watches_health and target.startswith(_SCHEMES_OF_REPLICAS)
+    options = _channel_arguments(max_message_bytes, retries, watches_health)
     if server_name is not None:
         options.append(("grpc.ssl_target_name_override", server_name))
     if aio:
@@ -161,7 +172,10 @@ def check_target(target: str) -> None:
         )
 
 
-def _channel_arguments(max_message_bytes: int, retries: bool) -> list[tuple[str, Any]]:
+def _channel_arguments(
+    max_message_bytes: int, retries: bool, watches_health: bool
+) -> list[tuple[str, Any]]:
+    config = _SERVICE_CONFIG | (_WATCHING_HEALTH if watches_health else {})
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
@@ -169,7 +183,9 @@ def _channel_arguments(max_message_bytes: int, retries: bool) -> list[tuple[str,
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.service_config", _SERVICE_CONFIG),
+        # The default is half a minute, in which all replicas may have been replaced.
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+        ("grpc.service_config", json.dumps(config)),
         ("grpc.enable_retries", int(retries)),
         # Above this gRPC stops retrying in silence; its default is 256 KiB.
         ("grpc.per_rpc_retry_buffer_size", 16 * 1024 * 1024),

@@ -35,6 +35,7 @@ def ask_health(
     with connect(
         address,
         retries=False,
+        watches_health=False,
         credentials=outgoing.credentials(),
         server_name=outgoing.tls_name,
     ) as channel:

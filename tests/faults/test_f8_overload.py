@@ -24,6 +24,7 @@ def test_f8_overload_costs_no_answers(tmp_path: Path, campaign: Campaign) -> Non
         figures = measure_load(CHECKPOINT, tmp_path / str(seed), seconds)
         assert figures["health_checks_unwell"] == 0
         assert figures["refused"].keys() <= {"RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
+        assert figures["refused_without_delay"] == 0
         assert figures["answers_per_second_after_over_peak"] > 0
         if os.environ.get(FULL):
             # A busy machine tells nothing about shares of a few seconds.

@@ -64,6 +64,11 @@ class DecoderMetrics:
         self.success = counter(
             "request_success", "Choices finished, by the reason.", "finished_reason"
         )
+        self.refused = counter(
+            "request_refused",
+            "Requests turned away: no place in the queue, or none in time for their deadline.",
+            "reason",
+        )
         self.degraded = counter(
             "request_degraded", "Choices finished and scores given with memories missing."
         )

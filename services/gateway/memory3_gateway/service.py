@@ -98,6 +98,8 @@ class GatewayService:
                 cleanup.callback(
                     serve_metrics(options.metrics_host, options.metrics_port, options.registry)
                 )
+            self._metrics.lag.start()
+            cleanup.push_async_callback(self._metrics.lag.stop)
             serving = asyncio.ensure_future(self._server.serve(sockets=[self._socket]))
             leaving = asyncio.ensure_future(self._leave_when_told(gateway))
             port = self.port

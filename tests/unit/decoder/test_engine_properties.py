@@ -13,7 +13,7 @@ from memory3_decoder.decoder import Decoder
 from memory3_decoder.engine import Scores
 from memory3_decoder.parameters import MemoryOptions, ScoringRequest
 
-from memory3.errors import BackendUnavailableError, DeadlineExceededError
+from memory3.errors import BackendUnavailableError, DeadlineExceededError, QueueFullError
 from memory3.v1 import retriever_pb2
 from tests.unit.decoder.calls import Answer, collect, metric, prompt_of, request, until_idle
 from tests.unit.decoder.conftest import CHUNK_LENGTH, MakeDecoder
@@ -170,7 +170,7 @@ async def test_everybody_gets_their_solo_run_and_leaves_nothing_behind(
     for plan, result in zip(plans, results, strict=True):
         if isinstance(result, asyncio.CancelledError):
             assert plan.leaves_after_s is not None
-        elif isinstance(result, DeadlineExceededError):
+        elif isinstance(result, DeadlineExceededError | QueueFullError):
             assert plan.waits_s is not None
         elif isinstance(result, BackendUnavailableError):
             assert plan.wishes["memory"].strict

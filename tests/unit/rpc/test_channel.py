@@ -7,12 +7,16 @@ from collections.abc import Callable
 import grpc
 import pytest
 
-from memory3.errors import BackendUnavailableError, InvalidArgumentError
+from memory3.errors import BackendUnavailableError, InvalidArgumentError, LoadingError
 from memory3.rpc.channel import aio_wait_ready, connect, wait_ready
 from memory3.rpc.context import call_metadata, set_request_id
+from memory3.rpc.health import READINESS
+from memory3.rpc.probe import ask_health
+from memory3.rpc.status import from_rpc_error
 from memory3.v1 import decoder_pb2, decoder_pb2_grpc
 from tests.unit.rpc.act import SERVICE, ActStub
 from tests.unit.rpc.conftest import ThreadSide
+from tests.waiting import eventually
 
 Start = Callable[..., ThreadSide]
 
@@ -20,6 +24,10 @@ Start = Callable[..., ThreadSide]
 def _answered(side: ThreadSide, code: str) -> float | None:
     labels = {"method": f"/{SERVICE}/Act", "code": code}
     return side.registry.get_sample_value("memory3_rpc_requests_total", labels)
+
+
+def _calls(side: ThreadSide) -> int:
+    return int(_answered(side, "OK") or 0)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +108,47 @@ async def test_waiting_for_nobody_is_unavailable_for_aio() -> None:
     async with connect("127.0.0.1:1", aio=True) as channel:
         with pytest.raises(BackendUnavailableError, match=r"127\.0\.0\.1:1"):
             await aio_wait_ready(channel, "127.0.0.1:1", 0.2)
+
+
+def test_only_replicas_that_say_serving_are_called(thread_side: Start) -> None:
+    """One of two that is leaving gets no new call, though it would still answer."""
+    sides = [thread_side() for _ in range(2)]
+    target = "ipv4:" + ",".join(side.server.address for side in sides)
+    with connect(target) as channel:
+        stub = ActStub(channel)
+        assert eventually(lambda: stub.act("say:x") == "x" and all(map(_calls, sides)))
+        leaving = sides[0]
+        leaving.server.health.set_draining()
+
+        def is_left_alone() -> bool:
+            before = _calls(leaving)
+            for _ in range(20):
+                stub.act("say:x")
+            return _calls(leaving) == before
+
+        # It is called until the client has heard of it, a moment later.
+        assert eventually(is_left_alone)
+        assert is_left_alone()
+        before = _calls(leaving)
+        leaving.server.health.set_ready()
+        assert eventually(lambda: stub.act("say:x") == "x" and _calls(leaving) > before)
+
+
+def test_a_probe_is_answered_by_who_is_leaving(thread_side: Start) -> None:
+    """It wants to hear what a replica says of itself, so it calls each."""
+    side = thread_side(ready=False)
+    assert ask_health(f"ipv4:{side.server.address}", READINESS, 5.0) == "NOT_SERVING"
+
+
+def test_a_single_address_is_called_whatever_its_health(thread_side: Start) -> None:
+    """Its own refusal, with the time after which to come again, is what the caller learns."""
+    side = thread_side(ready=False)
+    with (
+        connect(side.server.address, retries=False) as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        ActStub(channel).act("say:x", timeout=10)
+    assert isinstance(from_rpc_error(caught.value), LoadingError)
 
 
 @pytest.mark.parametrize("target", ["", "localhost", ":7300", "host:", "host:0", "host:x"])

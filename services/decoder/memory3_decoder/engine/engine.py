@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from memory3.errors import DrainingError, InvalidArgumentError, QueueFullError
+from memory3.errors import DrainingError
 from memory3.memory.tensors import MemoryTensors
 from memory3.model.config import ModelConfig
+from memory3_decoder.engine.admission import Admission, Line
 from memory3_decoder.engine.loop import DecodeLoop
 from memory3_decoder.engine.request import Request
 from memory3_decoder.engine.runner import ModelRunner
@@ -78,6 +80,9 @@ class Engine:
         self._config = config
         self._tokenizer = tokenizer
         self._limits = limits
+        self._admission = Admission(
+            limits.num_slots, limits.queue_size, self._loop.slots.turnover, metrics
+        )
         self._open_session = open_session
         self._metrics = metrics
         self._num_scoring = 0
@@ -85,12 +90,12 @@ class Engine:
     @property
     def num_running(self) -> int:
         """Slots in use."""
-        return self._loop.num_running
+        return len(self._loop.slots)
 
     @property
     def num_waiting(self) -> int:
         """Sequences without a slot."""
-        return self._loop.num_waiting
+        return len(self._loop.waiting)
 
     def start(self, on_defect: Callable[[], None]) -> None:
         """Begin to work.
@@ -112,12 +117,13 @@ class Engine:
             caller: Who asks; callers take turns. Empty for a caller of this request alone.
 
         Raises:
-            QueueFullError: Its choices do not fit into the queue.
+            QueueFullError: Its choices do not fit into the queue, or would end too late.
             InvalidArgumentError: They would never fit.
             DrainingError: The engine is stopping.
         """
         self._check_open()
-        self._check_room(wanted.sampling.n)
+        num_before = self._loop.waiting.num_before(caller, wanted.sampling.n)
+        self._admission.check(wanted, Line(self.num_running, self.num_waiting, num_before))
         stream = EventStream(lambda: self._loop.leave(request))
         request = Request(
             wanted,
@@ -152,9 +158,9 @@ class Engine:
             DeadlineExceededError: The caller's deadline passed.
         """
         self._check_open()
-        if self._num_scoring > self._limits.queue_size:
-            raise _queue_full(f"{self._num_scoring} scoring calls are at work")
+        self._admission.check_scoring(self._num_scoring)
         self._num_scoring += 1
+        begun = time.monotonic()
         try:
             session = self._open_session(wanted)
             found = session.without_memories(wanted.prompt_tokens)
@@ -165,6 +171,7 @@ class Engine:
             chunk_length = self._config.memory.chunk_length
             self._loop.add_job(ScoringJob(wanted, found, chunk_length, done))
             scores = await done
+            self._admission.scored(time.monotonic() - begun)
             if scores.degraded_reason:
                 self._metrics.degraded.inc()
             return scores
@@ -190,19 +197,3 @@ class Engine:
             raise DrainingError(
                 "the decoder is shutting down", remedy="try another", retry_after_s=_RETRY_AFTER_S
             )
-
-    def _check_room(self, num_choices: int) -> None:
-        room = self._limits.num_slots + self._limits.queue_size
-        if num_choices > room:
-            raise InvalidArgumentError(
-                f"{num_choices} choices never fit into {self._limits.num_slots} slots and "
-                f"{self._limits.queue_size} places of the queue",
-                field="sampling.n",
-                remedy="ask for fewer choices at once",
-            )
-        if self.num_running + self.num_waiting + num_choices > room:
-            raise _queue_full(f"{self.num_waiting} sequences are waiting")
-
-
-def _queue_full(message: str) -> QueueFullError:
-    return QueueFullError(message, remedy="try again after the delay", retry_after_s=_RETRY_AFTER_S)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,6 +24,7 @@ from memory3_decoder.engine.request import Request
 from memory3_decoder.engine.runner import ModelRunner, PrefillJob
 from memory3_decoder.engine.scoring import ScoringJob, ScoringQueue
 from memory3_decoder.engine.sequence import Sequence
+from memory3_decoder.engine.slots import Slots
 from memory3_decoder.engine.turns import Turns
 from memory3_decoder.engine.writing import WritingJob, WritingQueue
 from memory3_decoder.events import Event
@@ -39,6 +39,8 @@ class DecodeLoop:
 
     Attributes:
         is_closing: Whether it takes no more work.
+        slots: The slots and who holds them.
+        waiting: Who has none.
 
     Args:
         runner: The loaded model.
@@ -57,13 +59,12 @@ class DecodeLoop:
         metrics: DecoderMetrics,
     ) -> None:
         self.is_closing = False
+        self.slots = Slots(num_slots)
         self._runner = runner
         self._prefill_tokens = prefill_tokens
         self._turns = turns
         self._metrics = metrics
-        self._waiting = WaitingQueue(2 * num_slots)
-        self._running: dict[int, Sequence] = {}
-        self._free = list(range(num_slots))
+        self.waiting = WaitingQueue(2 * num_slots)
         # Sequences whose prompts are read, in the order in which they take turns.
         self._reading: deque[Sequence] = deque()
         self._scoring = ScoringQueue()
@@ -72,16 +73,6 @@ class DecodeLoop:
         self._readers = deque((self._read_prompts, self._score, self._write))
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def num_running(self) -> int:
-        """Slots in use."""
-        return len(self._running)
-
-    @property
-    def num_waiting(self) -> int:
-        """Sequences without a slot."""
-        return len(self._waiting)
 
     def start(self, on_defect: Callable[[], None]) -> None:
         """Begin to work.
@@ -104,7 +95,7 @@ class DecodeLoop:
 
     def add(self, sequence: Sequence) -> None:
         """Put a sequence into the queue."""
-        self._waiting.add(sequence)
+        self.waiting.add(sequence)
         self.wake()
 
     def add_job(self, job: ScoringJob) -> None:
@@ -143,18 +134,18 @@ class DecodeLoop:
 
     def _sweep(self) -> None:
         """Take away what is over: left by its caller, failed, or past its deadline."""
-        for sequence in (*self._waiting, *self._running.values()):
+        for sequence in (*self.waiting, *self.slots):
             if sequence.request.is_late and not sequence.request.is_over:
                 self._fail(sequence.request, _too_late())
-        for sequence in self._waiting.drop_over():
+        for sequence in self.waiting.drop_over():
             sequence.stop_refreshing()
-        for sequence in list(self._running.values()):
+        for sequence in self.slots:
             if sequence.request.is_over:
                 self._free_slot(sequence)
-        measure(self._metrics, self._runner, self._running.values(), self._waiting, self._reading)
+        measure(self._metrics, self._runner, self.slots, self.waiting, self._reading)
 
     def _start_retrievals(self) -> None:
-        for request in self._waiting.to_retrieve():
+        for request in self.waiting.to_retrieve():
             search = request.session.for_prompt(request.wanted.prompt_tokens)
             request.retrieving = request.context.run(asyncio.create_task, search)
             request.retrieving.add_done_callback(partial(self._prompt_found, request))
@@ -167,15 +158,15 @@ class DecodeLoop:
 
     async def _admit(self) -> None:
         """Give slots to those who wait and have their memories."""
-        while self._waiting:
+        while self.waiting:
             leaving = None
-            if not self._free:
+            if self.slots.are_taken:
                 leaving = self._turns.to_suspend(
-                    self._running.values(), self._waiting, self._runner.column_bytes
+                    self.slots, self.waiting, self._runner.column_bytes
                 )
                 if leaving is None:
                     return
-            sequence = self._waiting.pop_ready()
+            sequence = self.waiting.pop_ready()
             if sequence is None:
                 return
             if leaving is not None:
@@ -189,12 +180,11 @@ class DecodeLoop:
             raise AssertionError("a sequence without a slot cannot be suspended")
         with self._failing(sequence.request):
             sequence.suspend(await self._runner.suspend(slot))
-            self._waiting.add(sequence)
-        self._give_back(slot)
+            self.waiting.add(sequence)
+        self.slots.give_back(slot)
 
     async def _place(self, sequence: Sequence) -> None:
-        slot = heapq.heappop(self._free)
-        self._running[slot] = sequence
+        slot = self.slots.take(sequence)
         if sequence.suspended is None:
             sequence.begin(slot)
             self._reading.append(sequence)
@@ -290,7 +280,7 @@ class DecodeLoop:
         """Step every sequence that can be stepped. Whether there was one."""
         ready = [
             sequence
-            for _, sequence in sorted(self._running.items())
+            for sequence in self.slots
             if sequence.is_read and not sequence.request.is_over and not sequence.awaits_memories
         ]
         if not ready:
@@ -351,12 +341,8 @@ class DecodeLoop:
 
     def _free_slot(self, sequence: Sequence) -> None:
         sequence.stop_refreshing()
-        if sequence.slot is not None and self._running.get(sequence.slot) is sequence:
-            self._give_back(sequence.slot)
-
-    def _give_back(self, slot: int) -> None:
-        del self._running[slot]
-        heapq.heappush(self._free, slot)
+        if sequence.slot is not None and sequence in self.slots:
+            self.slots.give_back(sequence.slot)
 
     @contextlib.contextmanager
     def _failing(self, request: Request) -> Iterator[None]:
@@ -374,7 +360,7 @@ class DecodeLoop:
             self._wake.set()
 
     def _fail_all(self, error: Memory3Error) -> None:
-        for sequence in (*self._waiting, *self._running.values()):
+        for sequence in (*self.waiting, *self.slots):
             self._fail(sequence.request, error)
         self._sweep()
         while (job := self._scoring.pop()) is not None:

@@ -32,12 +32,27 @@ class WaitingQueue:
         self._callers: dict[str | Request, _Waiting] = {}
 
     def __len__(self) -> int:
-        return sum(len(s) for requests in self._callers.values() for s in requests.values())
+        return sum(map(_num_sequences, self._callers.values()))
 
     def __iter__(self) -> Iterator[Sequence]:
         for requests in self._callers.values():
             for sequences in requests.values():
                 yield from sequences
+
+    def num_before(self, caller: str, num_choices: int) -> int:
+        """The most sequences that begin before the last choice of a new request, if no more come.
+
+        Args:
+            caller: Who asks; empty for a caller of this request alone.
+            num_choices: Choices of the request.
+        """
+        num_own = _num_sequences(self._callers.get(caller, {}))
+        num_turns = num_own + num_choices
+        return num_own + sum(
+            min(_num_sequences(requests), num_turns)
+            for other, requests in self._callers.items()
+            if other != caller
+        )
 
     def add(self, sequence: Sequence) -> None:
         """Put a sequence behind the others of its request, and that behind those of its caller."""
@@ -97,3 +112,7 @@ class WaitingQueue:
         if requests:
             self._callers[caller] = requests
         return sequence
+
+
+def _num_sequences(requests: _Waiting) -> int:
+    return sum(map(len, requests.values()))

@@ -119,6 +119,11 @@ class Sequence:
         return self._pieces.num_left
 
     @property
+    def was_suspended(self) -> bool:
+        """Whether it has left a slot before."""
+        return self._suspended_at > 0
+
+    @property
     def num_in_turn(self) -> int:
         """Tokens generated since it got its slot; 0 while it must not lose it."""
         if not self._is_read or self.moving is not None or self.request.is_over:
