@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from memory3_decoder.decoder import Decoder
 from memory3_decoder.engine import Scores
-from memory3_decoder.parameters import MemoryOptions, ScoringRequest
+from memory3_decoder.parameters import GenerationRequest, MemoryOptions, ScoringRequest
 
 from memory3.errors import BackendUnavailableError, DeadlineExceededError, QueueFullError
 from memory3.v1 import retriever_pb2
@@ -86,12 +86,16 @@ async def _live(decoder: Decoder, plan: Plan) -> list[Answer] | BaseException:
     await asyncio.sleep(plan.comes_after_s)
     deadline = None if plan.waits_s is None else time.monotonic() + plan.waits_s
     wanted = request(decoder, plan.prompt, deadline=deadline, **plan.wishes)
-    task = asyncio.create_task(collect(decoder.engine.generate(wanted)))
+    task = asyncio.create_task(_generate(decoder, wanted))
     if plan.leaves_after_s is not None:
         await asyncio.sleep(plan.leaves_after_s)
         task.cancel()
     (result,) = await asyncio.gather(task, return_exceptions=True)
     return result
+
+
+async def _generate(decoder: Decoder, wanted: GenerationRequest) -> list[Answer]:
+    return await collect(decoder.engine.generate(wanted))
 
 
 async def _score(decoder: Decoder, rng: Random) -> tuple[ScoringRequest, Scores]:
