@@ -25,8 +25,6 @@ from memory3_retriever.ingest.outcomes import AddedDocument, AddedReference, New
 from memory3_retriever.replication.follower import Served
 from memory3_retriever.retrieval.search import NamedQuery, Query, TextQuery, VectorQuery
 
-_LAST_SECOND = 253_402_300_799  # of the year 9999, the last that a Timestamp knows
-
 _POLICIES: dict[int, WritePolicy] = {
     retriever_pb2.WRITE_POLICY_UNSPECIFIED: "eager",
     retriever_pb2.WRITE_POLICY_EAGER: "eager",
@@ -179,10 +177,7 @@ def _new_reference(
 def _expire_time(field: str, message: memory_pb2.Reference) -> int:
     if not message.HasField("expire_time"):
         return 0
-    stamp = message.expire_time
-    if not 0 <= stamp.nanos < 10**9 or stamp.seconds > _LAST_SECOND:
-        raise check.invalid(field, "it is no time", "use a time before the year 10000")
-    nanoseconds = stamp.seconds * 10**9 + stamp.nanos
+    nanoseconds = check.time_ns(field, message.expire_time)
     if nanoseconds <= time.time_ns():
         raise check.invalid(
             field, "it is in the past", "give a time to come, or leave the reference out"
