@@ -23,7 +23,8 @@ from memory3.rpc.guard import CallGuard
 from memory3.rpc.health import AioHealth, Health
 from memory3.rpc.interceptors import AioInterceptor, ThreadInterceptor
 from memory3.rpc.logging import get_logger
-from memory3.rpc.metrics import RpcMetrics, serve_metrics
+from memory3.rpc.metrics import RpcMetrics
+from memory3.rpc.metrics_server import serve_metrics
 from memory3.rpc.options import ServerOptions
 from memory3.rpc.security.authorizer import Authorizer
 from memory3.rpc.security.token_file import TokenFile

@@ -130,7 +130,9 @@ def new_references(
     """
     check.count_within("references", messages, 1, check.MAX_REFERENCES)
     outcomes: list[Reference | Memory3Error] = []
-    counts = splitter.count([message.text for message in messages])
+    most = check.MAX_REFERENCE_CHARACTERS
+    texts = [message.text if len(message.text) <= most else "" for message in messages]
+    counts = splitter.count(texts)
     for place, (message, count) in enumerate(zip(messages, counts, strict=True)):
         try:
             field = f"references[{place}]"
@@ -143,18 +145,15 @@ def new_references(
 def _new_reference(
     field: str, message: memory_pb2.Reference, num_tokens: int, reference_length: int
 ) -> Reference:
+    if len(message.text) > check.MAX_REFERENCE_CHARACTERS:
+        raise _too_long(field, f"{len(message.text)} characters", reference_length, {})
     if not num_tokens or not message.text.strip():
         raise ReferenceBlankError(
             "the reference has no text to encode", field=f"{field}.text", remedy="leave it out"
         )
     if num_tokens > reference_length:
-        raise ReferenceTooLongError(
-            f"the reference has {num_tokens} tokens, the checkpoint encodes at most "
-            f"{reference_length}",
-            field=f"{field}.text",
-            remedy="split the text, or add it as a document, which is split for you",
-            metadata={"limit": str(reference_length), "num_tokens": str(num_tokens)},
-        )
+        facts = {"num_tokens": str(num_tokens)}
+        raise _too_long(field, f"{num_tokens} tokens", reference_length, facts)
     span = None
     if message.HasField("span"):
         span = (message.span.start, message.span.end)
@@ -171,6 +170,15 @@ def _new_reference(
         num_tokens=num_tokens,
         metadata=check.metadata(f"{field}.metadata", message.metadata),
         expire_time_ns=_expire_time(f"{field}.expire_time", message),
+    )
+
+
+def _too_long(field: str, size: str, limit: int, facts: dict[str, str]) -> ReferenceTooLongError:
+    return ReferenceTooLongError(
+        f"the reference has {size}, the checkpoint encodes at most {limit} tokens",
+        field=f"{field}.text",
+        remedy="split the text, or add it as a document, which is split for you",
+        metadata={"limit": str(limit), **facts},
     )
 
 

@@ -31,6 +31,8 @@ MAX_METADATA_BYTES = 16 << 10
 # Far above what is meant for a source, title or heading; bounds what every answer repeats.
 MAX_NAME_BYTES = 4096
 MAX_QUERY_CHARACTERS = 65_536
+# Far above what any tokenizer puts into a reference; longer texts are not worth tokenizing.
+MAX_REFERENCE_CHARACTERS = 65_536
 MAX_CONDITIONS = 32
 MAX_CONDITION_VALUES = 1000
 MAX_TTL_SECONDS = 36_500 * 86_400
