@@ -29,7 +29,8 @@ _VALUES = (
     "NaN", "Infinity", "-Infinity", "1e999", "-1", "0", "2147483648", "1000000000", "1" + "0" * 30,
     "9" * 5000, "-9223372036854775809", "0.5", "1e-400", "null", "true", '""', '" "',
     '"\\u0000"', '"a\\nb"', '"\\ud800"', '"\\udfff\\ud800x"', '"../../etc/passwd"', '"\\uffff"',
-    json.dumps("x" * (1 << 20)), "[]", "{}", "[[]]", "[" * 5000 + "]" * 5000, '{"a":' * 900 + "1" + "}" * 900,
+    json.dumps("x" * (1 << 20)), "[]", "{}", "[[]]", "[" * 5000 + "]" * 5000,
+    '{"a":' * 900 + "1" + "}" * 900,
     "[" + ",".join(["1"] * 50_000) + "]", "[" + ",".join(['"a"'] * 50_000) + "]", "[-1]",
     "[1e30]", "[2147483648]", '{"3": 1e999}', '{"\\ud800": 1}', '{"99999999999999999999": 1}',
     '{"-1": 1}', '{"\\u0000": "a"}', '["\\ud800"]', '[{"role": "user", "content": "\\ud800"}]',
@@ -37,7 +38,9 @@ _VALUES = (
     '{"retrieval_timeout": 1e300}', '{"retrieval_timeout": -0.0}', '{"\\ud800": 1}',
 )  # fmt: skip
 _BODIES: dict[str, tuple[str, type[Any], dict[str, Any]]] = {
-    "/v1/completions": ("POST", CompletionBody, {"model": "tiny:known", "prompt": "a", "max_tokens": 1}),
+    "/v1/completions": (
+        "POST", CompletionBody, {"model": "tiny:known", "prompt": "a", "max_tokens": 1},
+    ),
     "/v1/chat/completions": (
         "POST", ChatBody,
         {"model": "tiny", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1},
@@ -47,7 +50,8 @@ _BODIES: dict[str, tuple[str, type[Any], dict[str, Any]]] = {
     "/api/banks/known/references": ("POST", DocumentBody, {"text": "Ada sings."}),
     "/api/banks/known/references/" + "0" * 32: ("PUT", CorrectionBody, {"text": "Ada sails."}),
 }  # fmt: skip
-_PARTS = ("%00", "a%00b", "%0a", "..%2f..%2fetc", "%ff%fe", "%ed%a0%80", quote("é" * 500), "x" * 9000, "-1", "")  # fmt: skip
+_PARTS = ("%00", "a%00b", "%0a", "..%2f..%2fetc", "%ff%fe", "%ed%a0%80", quote("é" * 500),
+          "x" * 9000, "-1", "")  # fmt: skip
 _PATHS = (
     "/api/banks/{}", "/api/banks/known/references/{}", "/api/banks/known/references?source={}",
     "/api/banks/known/references?page_token={}", "/api/banks/known/references?page_size={}",
