@@ -1,7 +1,7 @@
 """The server interceptors, one for thread-pool servers and one for aio servers.
 
 Both do the same by the same ``CallGuard``: request id in and out, admission, metrics, typed errors.
-Health checks and reflection pass untouched.
+Health checks and reflection pass unguarded.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -18,19 +19,30 @@ from memory3.rpc.context import REQUEST_ID_KEY
 from memory3.rpc.guard import Call, CallGuard
 from memory3.rpc.security.authorizer import aio_check_requests, check_request, check_requests
 from memory3.rpc.status import abort_with, aio_abort_with
-from memory3.rpc.undecodable import aio_checked_stream, checked, checked_stream, lenient
+from memory3.rpc.undecodable import aio_checked_stream, checked, checked_stream, lenient, only
+from memory3.rpc.unguarded import aio_unguarded, behaviour_of, unguarded
 
 # Handlers are untyped in grpc's own interface: messages of any service pass through here.
 _Handler = Any
 _Behaviour = Callable[[Any, Any], Any]
-_Permission = Callable[[Call, Any], Any]
+_Take = Callable[[Call, Any], Any]
 
 
 class ThreadInterceptor(grpc.ServerInterceptor):
-    """Guards the calls of a thread-pool server."""
+    """Guards the calls of a thread-pool server.
 
-    def __init__(self, guard: CallGuard) -> None:
+    gRPC lets a call that sends one message hold a thread until that message has come, which a
+    caller can put off for ever, and asks nobody before. So to gRPC all methods are of streamed
+    requests here: a call is admitted first, then its message is waited for.
+
+    Args:
+        guard: Guards them.
+        probes: The threads for what is unguarded, so that it never waits for guarded calls.
+    """
+
+    def __init__(self, guard: CallGuard, probes: ThreadPoolExecutor) -> None:
         self._guard = guard
+        self._probes = probes
 
     def intercept_service(
         self, continuation: Callable[[Any], _Handler], handler_call_details: Any
@@ -38,18 +50,20 @@ class ThreadInterceptor(grpc.ServerInterceptor):
         """Wrap the handler of a method in the guard."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or is_exempt(method):
-            return handler
+        if handler is None:
+            return None
+        if is_exempt(method):
+            return unguarded(handler, self._probes)
         wrap = self._stream if handler.response_streaming else self._single
-        behaviour = _checking(handler, checked_stream)
-        return _rewrap(handler, wrap(behaviour, method, _permission(handler, check_requests)))
+        take = _taking(handler, checked_stream if handler.request_streaming else only)
+        return _rewrap(handler, wrap(behaviour_of(handler), method, take), request_streaming=True)
 
-    def _single(self, behaviour: _Behaviour, method: str, allow: _Permission) -> _Behaviour:
-        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def _single(self, behaviour: _Behaviour, method: str, take: _Take) -> _Behaviour:
+        def answer(requests: Any, context: grpc.ServicerContext) -> Any:
             call = self._begin(method, context)
             try:
                 self._guard.admit(call)
-                return behaviour(allow(call, request), context)
+                return behaviour(take(call, requests), context)
             except Exception as error:
                 self._fail(call, context, error)
             finally:
@@ -57,12 +71,12 @@ class ThreadInterceptor(grpc.ServerInterceptor):
 
         return answer
 
-    def _stream(self, behaviour: _Behaviour, method: str, allow: _Permission) -> _Behaviour:
-        def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def _stream(self, behaviour: _Behaviour, method: str, take: _Take) -> _Behaviour:
+        def answer(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             call = self._begin(method, context)
             try:
                 self._guard.admit(call)
-                yield from behaviour(allow(call, request), context)
+                yield from behaviour(take(call, requests), context)
                 # To grpc's request iterator a cancelled stream may look like one that has ended.
                 if not context.is_active():
                     call.code = grpc.StatusCode.CANCELLED.name
@@ -102,18 +116,20 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
         """Wrap the handler of a method in the guard."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or is_exempt(method):
-            return handler
+        if handler is None:
+            return None
+        if is_exempt(method):
+            return aio_unguarded(handler)
         wrap = self._stream if handler.response_streaming else self._single
-        behaviour = _checking(handler, aio_checked_stream)
-        return _rewrap(handler, wrap(behaviour, method, _permission(handler, aio_check_requests)))
+        take = _taking(handler, aio_checked_stream if handler.request_streaming else checked)
+        return _rewrap(handler, wrap(behaviour_of(handler), method, take))
 
-    def _single(self, behaviour: _Behaviour, method: str, allow: _Permission) -> _Behaviour:
+    def _single(self, behaviour: _Behaviour, method: str, take: _Take) -> _Behaviour:
         async def answer(request: Any, context: Any) -> Any:
             call = self._begin(method, context)
             try:
                 self._guard.admit(call)
-                return await behaviour(allow(call, request), context)
+                return await behaviour(take(call, request), context)
             except asyncio.CancelledError:
                 call.code = grpc.StatusCode.CANCELLED.name
                 raise
@@ -124,12 +140,12 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _stream(self, behaviour: _Behaviour, method: str, allow: _Permission) -> _Behaviour:
+    def _stream(self, behaviour: _Behaviour, method: str, take: _Take) -> _Behaviour:
         async def answer(request: Any, context: Any) -> AsyncIterator[Any]:
             call = self._begin(method, context)
             try:
                 self._guard.admit(call)
-                responses = behaviour(allow(call, request), context)
+                responses = behaviour(take(call, request), context)
                 if hasattr(responses, "__aiter__"):
                     # Closed here and now, so that a cancelled call frees what it holds at once.
                     async with _closing(responses):
@@ -168,32 +184,30 @@ async def _closing(responses: Any) -> AsyncIterator[None]:
             await responses.aclose()
 
 
-def _checking(handler: _Handler, check_stream: Callable[[Any], Any]) -> _Behaviour:
-    """The behaviour of a handler, given only requests that could be read."""
-    kinds = (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
-    found: _Behaviour = next(kind for kind in kinds if kind is not None)
-    check = check_stream if handler.request_streaming else checked
-    return lambda given, context: found(check(given), context)
+def _taking(handler: _Handler, read: Callable[[Any], Any]) -> _Take:
+    """Takes the request or requests of a call: read first, then asked whether its caller may."""
+    check: Callable[..., Any] = check_request
+    if handler.request_streaming:
+        check = aio_check_requests if read is aio_checked_stream else check_requests
+
+    def take(call: Call, given: Any) -> Any:
+        taken = read(given)
+        return taken if call.identity is None else check(call.identity, call.method, taken)
+
+    return take
 
 
-def _permission(handler: _Handler, check_stream: Callable[..., Any]) -> _Permission:
-    """Gives on the requests of a call that its caller may make; all where nobody is asked."""
-    check = check_stream if handler.request_streaming else check_request
-
-    def allow(call: Call, given: Any) -> Any:
-        return given if call.identity is None else check(call.identity, call.method, given)
-
-    return allow
-
-
-def _rewrap(handler: _Handler, behaviour: _Behaviour) -> _Handler:
+def _rewrap(
+    handler: _Handler, behaviour: _Behaviour, *, request_streaming: bool | None = None
+) -> _Handler:
     makers = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }
-    return makers[handler.request_streaming, handler.response_streaming](
+    streaming = handler.request_streaming if request_streaming is None else request_streaming
+    return makers[streaming, handler.response_streaming](
         behaviour,
         request_deserializer=lenient(handler.request_deserializer),
         response_serializer=handler.response_serializer,

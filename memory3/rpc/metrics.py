@@ -1,18 +1,16 @@
 """The Prometheus metrics that every service has: requests, their codes, their latency.
 
 Labels are bounded: only methods that the server really has are counted, never a name that a caller
-made up. Metrics are served on a port of their own, which serves nothing else.
+made up. ``memory3.rpc.metrics_server`` serves them.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 import memory3
-from memory3.errors import PortInUseError
 from memory3.rpc.health import Lifecycle, Phase
 
 _LATENCY_BUCKETS_S = (
@@ -80,34 +78,3 @@ class RpcMetrics:
         if registry not in _by_registry:
             _by_registry[registry] = cls(registry)
         return _by_registry[registry]
-
-
-def serve_metrics(host: str, port: int, registry: CollectorRegistry) -> Callable[[], None]:
-    """Serve a registry over HTTP.
-
-    Args:
-        host: The address to listen on.
-        port: The port to listen on, greater than 0.
-        registry: What to serve.
-
-    Returns:
-        A function that stops the server and waits for its thread.
-
-    Raises:
-        PortInUseError: The address cannot be listened on.
-    """
-    try:
-        server, thread = start_http_server(port, addr=host, registry=registry)
-    except OSError as error:
-        raise PortInUseError(
-            f"cannot serve metrics on {host}:{port}: {error.strerror or error}",
-            field="metrics_port",
-            remedy="choose another port, or 0 for no metrics",
-        ) from error
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop

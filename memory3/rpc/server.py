@@ -23,10 +23,12 @@ from memory3.rpc.guard import CallGuard
 from memory3.rpc.health import AioHealth, Health
 from memory3.rpc.interceptors import AioInterceptor, ThreadInterceptor
 from memory3.rpc.logging import get_logger
-from memory3.rpc.metrics import RpcMetrics, serve_metrics
+from memory3.rpc.metrics import RpcMetrics
+from memory3.rpc.metrics_server import serve_metrics
 from memory3.rpc.options import ServerOptions
 from memory3.rpc.security.authorizer import Authorizer
 from memory3.rpc.security.token_file import TokenFile
+from memory3.rpc.unguarded import AioUnguardedInterceptor, UnguardedInterceptor
 
 __all__ = [
     "AioRpcServer",
@@ -39,8 +41,9 @@ __all__ = [
 
 _log = get_logger(__name__)
 
-# Threads beyond the admitted calls, so that health checks and refusals never wait for work.
-_RESERVED_THREADS = 8
+# Threads beyond the admitted calls, so that refusals never wait for work; and those that answer
+# health checks, which wait for no other call.
+_RESERVED_THREADS, _PROBE_THREADS = 8, 4
 
 # Without this a second server binds the same port in silence.
 _OWN_PORT = [("grpc.so_reuseport", 0)]
@@ -87,14 +90,12 @@ class RpcServer(_Bound):
         super().__init__(options, port)
         self.health = health
         self._server = server
-        self._probes = (
-            grpc.server(
-                futures.ThreadPoolExecutor(2, thread_name_prefix="health"), options=_OWN_PORT
+        self._probes: grpc.Server | None = None
+        if options.health_port:
+            threads = _probe_threads()
+            self._probes = grpc.server(
+                threads, interceptors=[UnguardedInterceptor(threads)], options=_OWN_PORT
             )
-            if options.health_port
-            else None
-        )
-        if self._probes is not None:
             health.add_to(self._probes)
             _bind(options, self._probes.add_insecure_port, "health_port")
 
@@ -123,8 +124,11 @@ class AioRpcServer(_Bound):
         self.health = health
         self._server = server
         self._lag = EventLoopLag(options.registry)
-        self._probes = grpc.aio.server(options=_OWN_PORT) if options.health_port else None
-        if self._probes is not None:
+        self._probes: grpc.aio.Server | None = None
+        if options.health_port:
+            self._probes = grpc.aio.server(
+                interceptors=[AioUnguardedInterceptor()], options=_OWN_PORT
+            )
             health.add_to(self._probes)
             _bind(options, self._probes.add_insecure_port, "health_port")
 
@@ -161,7 +165,7 @@ def build_server(options: ServerOptions, add: Callable[[grpc.Server], None]) -> 
         futures.ThreadPoolExecutor(
             options.max_concurrent + _RESERVED_THREADS, thread_name_prefix="rpc"
         ),
-        interceptors=[ThreadInterceptor(_guard(options, health))],
+        interceptors=[ThreadInterceptor(_guard(options, health), _probe_threads())],
         options=_channel_arguments(options),
     )
     health.add_to(server)
@@ -200,6 +204,10 @@ def write_port_file(path: Path, port: int) -> None:
     ) as file:
         file.write(f"{port}\n")
     os.replace(file.name, path)
+
+
+def _probe_threads() -> futures.ThreadPoolExecutor:
+    return futures.ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="health")
 
 
 def _guard(options: ServerOptions, health: Health | AioHealth) -> CallGuard:

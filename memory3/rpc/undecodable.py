@@ -1,8 +1,8 @@
-"""Requests whose bytes are no message, refused like any other field that cannot be accepted.
+"""Requests as they arrive: read without failing, taken where errors are typed.
 
-gRPC would end such a call before any servicer sees it, as UNKNOWN or INTERNAL and without an
-ErrorInfo. So reading a request never fails here: what cannot be read is told where errors are
-typed. It must not know services.
+gRPC would end a call whose bytes are no message before any servicer sees it, as UNKNOWN or INTERNAL
+and without an ErrorInfo. So reading a request never fails here: what cannot be read is told where
+errors are typed. It must not know services.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Final
 
+import grpc
 from google.protobuf.message import DecodeError
 
-from memory3.errors import InvalidArgumentError
+from memory3.errors import InvalidArgumentError, RequestCancelledError
 
 _UNDECODABLE: Final = object()
 
@@ -47,9 +48,30 @@ def checked(request: Any) -> Any:
 
 
 def checked_stream(requests: Iterable[Any]) -> Iterator[Any]:
-    """As ``checked``, for each request of a stream."""
-    for request in requests:
-        yield checked(request)
+    """As ``checked``, for each request of a stream.
+
+    Raises:
+        RequestCancelledError: The caller went away.
+    """
+    try:
+        for request in requests:
+            yield checked(request)
+    except grpc.RpcError as error:
+        raise RequestCancelledError("the caller is gone") from error
+
+
+def only(requests: Iterable[Any]) -> Any:
+    """The one request of a call that has one, once it has arrived.
+
+    Raises:
+        InvalidArgumentError: The caller sent none, or it could not be read.
+        RequestCancelledError: The caller went away.
+    """
+    for request in checked_stream(requests):
+        return request
+    raise InvalidArgumentError(
+        "no message was sent", field="request", remedy="send one message of this method"
+    )
 
 
 async def aio_checked_stream(requests: AsyncIterable[Any]) -> AsyncIterator[Any]:

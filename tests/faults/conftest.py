@@ -1,10 +1,11 @@
 """One tally for the whole run, written where `make faults` and `make attacks` want it; one stack
-behind proxies for those that harm networks.
+behind proxies for those that harm networks; one canary for those that plant pickles.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from memory3.client import Client
 from tests.e2e.chain import people
 from tests.faults.campaign import REPORT, Campaign, Tally
+from tests.faults.canaries import Canary
 from tests.faults.proxied import ProxiedServices
 
 
@@ -47,3 +49,12 @@ def client(proxied: ProxiedServices) -> Iterator[Client]:
     """A client of the proxied stack."""
     with proxied.client() as connected:
         yield connected
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    """What no test may bring to life."""
+    with tempfile.TemporaryDirectory(prefix="a1-") as folder:
+        bird = Canary(Path(folder) / "canary")
+        yield bird
+        assert not bird.was_made

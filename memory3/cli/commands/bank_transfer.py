@@ -19,6 +19,7 @@ import typer
 from memory3.cli.options import Output, OutputOption, RetrieverOption, TimeoutOption
 
 if TYPE_CHECKING:
+    from memory3.errors import Memory3Error
     from memory3.sdk.references import Reference
 
 NameArgument = Annotated[str, typer.Argument(metavar="BANK", help="The name of the bank.")]
@@ -137,14 +138,38 @@ def _writer(file: Path | None) -> Iterator[TextIO]:
 
 @contextmanager
 def _reader(file: Path | None) -> Iterator[TextIO]:
-    if file is None:
-        yield sys.stdin
-    elif file.suffix == ".zst":
-        with file.open("rb") as raw, _zstandard().ZstdDecompressor().stream_reader(raw) as packed:
+    """The lines of a file; what is no text is refused where it is read."""
+    try:
+        if file is None:
+            yield sys.stdin
+        elif file.suffix == ".zst":
+            with _unpacked(file) as text:
+                yield text
+        else:
+            with file.open(encoding="utf-8") as text:
+                yield text
+    except UnicodeDecodeError as error:
+        raise _unreadable("it is not UTF-8") from error
+
+
+@contextmanager
+def _unpacked(file: Path) -> Iterator[TextIO]:
+    zstandard = _zstandard()
+    try:
+        with file.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as packed:
             yield io.TextIOWrapper(packed, encoding="utf-8")
-    else:
-        with file.open(encoding="utf-8") as text:
-            yield text
+    except zstandard.ZstdError as error:
+        raise _unreadable("it is not packed by zstd") from error
+
+
+def _unreadable(problem: str) -> Memory3Error:
+    from memory3.errors import InvalidArgumentError
+
+    return InvalidArgumentError(
+        problem,
+        field="FILE",
+        remedy="give what memory3 bank export wrote; lines before the damage may be added",
+    )
 
 
 def _zstandard() -> Any:

@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from memory3.errors import PortInUseError
 from memory3.rpc.health import Phase
 from memory3.rpc.logging import get_logger
-from memory3.rpc.metrics import serve_metrics
+from memory3.rpc.metrics_server import serve_metrics
 from memory3.rpc.options import ServerOptions
 from memory3.rpc.server import write_port_file
 from memory3_gateway.app import build_app

@@ -25,13 +25,14 @@ class Spans:
     def of(self, finish: Finish) -> dict[int, tuple[int, int]]:
         """For each chunk the characters ``[start, end)`` of the text that lie in it.
 
-        A chunk that holds nothing but prompt has none, and is left out.
+        A chunk that holds nothing but prompt has none, and is left out. An answer that read no
+        memories tells of no chunks.
         """
         prompt = finish.usage.prompt_tokens
         starts = [max(0, chunk.start_token - prompt) for chunk in finish.chunks]
-        ends = [chunk.start_token - prompt for chunk in finish.chunks[1:]]
+        ends = [*(chunk.start_token - prompt for chunk in finish.chunks), None][1:]
         found: dict[int, tuple[int, int]] = {}
-        for chunk, start, end in zip(finish.chunks, starts, [*ends, None], strict=True):
+        for chunk, start, end in zip(finish.chunks, starts, ends, strict=True):
             if end is not None and end <= 0:
                 continue
             last = self._length if end is None else self._at(end)

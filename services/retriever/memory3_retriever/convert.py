@@ -25,8 +25,6 @@ from memory3_retriever.ingest.outcomes import AddedDocument, AddedReference, New
 from memory3_retriever.replication.follower import Served
 from memory3_retriever.retrieval.search import NamedQuery, Query, TextQuery, VectorQuery
 
-_LAST_SECOND = 253_402_300_799  # of the year 9999, the last that a Timestamp knows
-
 _POLICIES: dict[int, WritePolicy] = {
     retriever_pb2.WRITE_POLICY_UNSPECIFIED: "eager",
     retriever_pb2.WRITE_POLICY_EAGER: "eager",
@@ -132,7 +130,9 @@ def new_references(
     """
     check.count_within("references", messages, 1, check.MAX_REFERENCES)
     outcomes: list[Reference | Memory3Error] = []
-    counts = splitter.count([message.text for message in messages])
+    most = check.MAX_REFERENCE_CHARACTERS
+    texts = [message.text if len(message.text) <= most else "" for message in messages]
+    counts = splitter.count(texts)
     for place, (message, count) in enumerate(zip(messages, counts, strict=True)):
         try:
             field = f"references[{place}]"
@@ -145,18 +145,15 @@ def new_references(
 def _new_reference(
     field: str, message: memory_pb2.Reference, num_tokens: int, reference_length: int
 ) -> Reference:
+    if len(message.text) > check.MAX_REFERENCE_CHARACTERS:
+        raise _too_long(field, f"{len(message.text)} characters", reference_length, {})
     if not num_tokens or not message.text.strip():
         raise ReferenceBlankError(
             "the reference has no text to encode", field=f"{field}.text", remedy="leave it out"
         )
     if num_tokens > reference_length:
-        raise ReferenceTooLongError(
-            f"the reference has {num_tokens} tokens, the checkpoint encodes at most "
-            f"{reference_length}",
-            field=f"{field}.text",
-            remedy="split the text, or add it as a document, which is split for you",
-            metadata={"limit": str(reference_length), "num_tokens": str(num_tokens)},
-        )
+        facts = {"num_tokens": str(num_tokens)}
+        raise _too_long(field, f"{num_tokens} tokens", reference_length, facts)
     span = None
     if message.HasField("span"):
         span = (message.span.start, message.span.end)
@@ -176,13 +173,19 @@ def _new_reference(
     )
 
 
+def _too_long(field: str, size: str, limit: int, facts: dict[str, str]) -> ReferenceTooLongError:
+    return ReferenceTooLongError(
+        f"the reference has {size}, the checkpoint encodes at most {limit} tokens",
+        field=f"{field}.text",
+        remedy="split the text, or add it as a document, which is split for you",
+        metadata={"limit": str(limit), **facts},
+    )
+
+
 def _expire_time(field: str, message: memory_pb2.Reference) -> int:
     if not message.HasField("expire_time"):
         return 0
-    stamp = message.expire_time
-    if not 0 <= stamp.nanos < 10**9 or stamp.seconds > _LAST_SECOND:
-        raise check.invalid(field, "it is no time", "use a time before the year 10000")
-    nanoseconds = stamp.seconds * 10**9 + stamp.nanos
+    nanoseconds = check.time_ns(field, message.expire_time)
     if nanoseconds <= time.time_ns():
         raise check.invalid(
             field, "it is in the past", "give a time to come, or leave the reference out"

@@ -125,7 +125,7 @@ def _told(message: retriever_pb2.Snapshot) -> Snapshot:
         sha256=message.sha256,
         size_bytes=message.size_bytes,
         checkpoint_digest=message.checkpoint_digest,
-        create_time_ns=max(0, message.create_time.ToNanoseconds()),
+        create_time_ns=check.time_ns(f"{field}.create_time", message.create_time),
     )
 
 

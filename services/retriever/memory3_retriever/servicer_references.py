@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
 
 import grpc
 
@@ -11,7 +10,6 @@ from memory3.errors import (
     InvalidArgumentError,
     Memory3Error,
     NotFoundError,
-    RequestCancelledError,
 )
 from memory3.v1 import retriever_pb2
 from memory3_retriever import convert, convert_options
@@ -22,8 +20,6 @@ from memory3_retriever.ingest.outcomes import AddedDocument, AddedReference
 from memory3_retriever.ingest.pipeline import Adding, in_turn
 from memory3_retriever.limits import CallLimit
 from memory3_retriever.servicer_base import ServicerBase
-
-RequestT = TypeVar("RequestT")
 
 
 class ReferenceMethods(ServicerBase):
@@ -50,7 +46,7 @@ class ReferenceMethods(ServicerBase):
                 bank, documents, limit, replace=replace, duplicates=policy
             )
 
-        for request, outcomes in in_turn(_requests(request_iterator), begin):
+        for request, outcomes in in_turn(request_iterator, begin):
             failpoint("acknowledging")
             sources = [document.source for document in request.documents]
             pairs = zip(outcomes, sources, strict=True)
@@ -77,7 +73,7 @@ class ReferenceMethods(ServicerBase):
             references = convert.new_references(request.references, model.splitter)
             return model.adder.adding_references(bank, references, limit, duplicates=policy)
 
-        for _, outcomes in in_turn(_requests(request_iterator), begin):
+        for _, outcomes in in_turn(request_iterator, begin):
             failpoint("acknowledging")
             yield retriever_pb2.AddReferencesResponse(
                 results=[convert.reference_result(outcome) for outcome in outcomes]
@@ -163,14 +159,6 @@ class ReferenceMethods(ServicerBase):
         return retriever_pb2.DeleteReferencesResponse(
             num_deleted=len(change.removed), num_missing=num_missing
         )
-
-
-def _requests(stream: Iterator[RequestT]) -> Iterator[RequestT]:
-    """The requests of a stream; a caller that goes away ends it as what it is."""
-    try:
-        yield from stream
-    except grpc.RpcError as error:
-        raise RequestCancelledError("the caller is gone") from error
 
 
 def _same_bank(first: str, given: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from memory3.errors import InvalidArgumentError
 from memory3_retriever.bank.records import Vectors
@@ -30,10 +31,13 @@ MAX_METADATA_BYTES = 16 << 10
 # Far above what is meant for a source, title or heading; bounds what every answer repeats.
 MAX_NAME_BYTES = 4096
 MAX_QUERY_CHARACTERS = 65_536
+# Far above what any tokenizer puts into a reference; longer texts are not worth tokenizing.
+MAX_REFERENCE_CHARACTERS = 65_536
 MAX_CONDITIONS = 32
 MAX_CONDITION_VALUES = 1000
 MAX_TTL_SECONDS = 36_500 * 86_400
 MAX_QUOTA_BYTES = 1 << 60
+LAST_SECOND = 253_402_300_799  # of the year 9999, the last that a Timestamp knows
 # A page ends early when it has so many bytes: clients refuse messages above 4 MiB by default.
 MAX_PAGE_BYTES = 3 << 20
 
@@ -201,3 +205,14 @@ def ttl_ns(field: str, message: Duration) -> int:
             "give a time within a hundred years, or leave it out",
         )
     return nanoseconds
+
+
+def time_ns(field: str, stamp: Timestamp) -> int:
+    """A time, in nanoseconds since the epoch; one before it is 0.
+
+    Raises:
+        InvalidArgumentError: It is no time.
+    """
+    if not 0 <= stamp.nanos < 10**9 or stamp.seconds > LAST_SECOND:
+        raise invalid(field, "it is no time", "use a time before the year 10000")
+    return max(0, stamp.seconds * 10**9 + stamp.nanos)

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from memory3.errors import BackendUnavailableError
 from memory3.launcher.ports import free_ports
 from memory3.observability.readings import Between, Reading, read
-from memory3.rpc.metrics import serve_metrics
+from memory3.rpc.metrics_server import serve_metrics
 
 
 def test_two_readings_of_an_endpoint() -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -107,7 +108,7 @@ class Neighbours:
         try:
             values = json.loads((path / _FACTS).read_text(encoding="utf-8"))
             facts = NeighbourFacts(**{**values, "embedder": tuple(values["embedder"])})
-            rows = np.load(path / _ROWS, mmap_mode="r")
+            rows = open_memmap(path / _ROWS, mode="r")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InvalidArgumentError(
                 f"{path.name} holds no neighbours",

@@ -29,6 +29,7 @@ from memory3_trainer.tokenizer import END
 
 _TOKENS, _DOCUMENTS, _FACTS, _FORMAT = "tokens.bin", "documents.bin", "pack.json", 1
 _BATCH = 256  # documents tokenized at a time
+DTYPES = ("<u2", "<u4")
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,12 @@ class PackedText:
             raise CorruptDataError(
                 f"{path.name}/{_FACTS} cannot be read", field=_FACTS, remedy="make the pack again"
             ) from error
+        if facts.dtype not in DTYPES:
+            raise CorruptDataError(
+                f"{facts.dtype!r} is no format of tokens",
+                field=_FACTS,
+                remedy="make the pack again",
+            )
         size = facts.num_tokens * np.dtype(facts.dtype).itemsize
         if not (path / _TOKENS).is_file() or (path / _TOKENS).stat().st_size != size:
             raise CorruptDataError(
@@ -127,17 +134,25 @@ class PackedText:
 
         Raises:
             InvalidArgumentError: The pack was made without `documents.bin`.
+            CorruptDataError: It has not as many documents as the pack.
         """
         if self._borders is None:
             try:
-                table = np.fromfile(self.path / _DOCUMENTS, dtype="<i8").reshape(-1, 2)
+                table = np.fromfile(self.path / _DOCUMENTS, dtype="<i8")
             except OSError as error:
                 raise InvalidArgumentError(
                     f"{self.path.name} does not say where its documents end",
                     field=_DOCUMENTS,
                     remedy="make the pack again",
                 ) from error
-            self._borders = table
+            if table.size != 2 * self.facts.num_documents:
+                raise CorruptDataError(
+                    f"{self.path.name}/{_DOCUMENTS} has not the {self.facts.num_documents} "
+                    f"documents that {_FACTS} tells of",
+                    field=_DOCUMENTS,
+                    remedy="make the pack again",
+                )
+            self._borders = table.reshape(-1, 2)
         ends = self._borders[:, 0]
         first = int(np.searchsorted(ends, start, side="right"))
         last = int(np.searchsorted(ends, stop - 1, side="right"))

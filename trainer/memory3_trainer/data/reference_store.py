@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -27,7 +28,7 @@ from memory3.data.documents import Document
 from memory3.documents.splitter import Splitter
 from memory3.embedders.base import search_text
 from memory3.errors import CheckpointMismatchError, CorruptDataError, InvalidArgumentError
-from memory3_trainer.data.packing import tokenizer_digest
+from memory3_trainer.data.packing import DTYPES, tokenizer_digest
 
 _TOKENS, _OFFSETS, _TEXTS, _LINES = "tokens.bin", "offsets.npy", "texts.jsonl", "lines.npy"
 _DOCUMENTS, _FACTS, _FORMAT = "documents.npy", "references.json", 1
@@ -65,9 +66,9 @@ class ReferenceStore:
     def __init__(self, path: Path, facts: StoreFacts) -> None:
         self.path, self.facts = path, facts
         self._tokens = np.memmap(path / _TOKENS, dtype=np.dtype(facts.dtype), mode="r")
-        self._offsets = np.load(path / _OFFSETS, mmap_mode="r")
-        self._lines = np.load(path / _LINES, mmap_mode="r")
-        self._documents = np.load(path / _DOCUMENTS, mmap_mode="r")
+        self._offsets = open_memmap(path / _OFFSETS, mode="r")
+        self._lines = open_memmap(path / _LINES, mode="r")
+        self._documents = open_memmap(path / _DOCUMENTS, mode="r")
         self._texts = np.memmap(path / _TEXTS, dtype=np.uint8, mode="r")
 
     @classmethod
@@ -94,6 +95,8 @@ class ReferenceStore:
             ) from error
         except (ValueError, TypeError, KeyError) as error:
             raise _broken(path, _FACTS) from error
+        if facts.dtype not in DTYPES:
+            raise _broken(path, f"{facts.dtype!r} is no format of tokens")
         try:
             store = cls(path, facts)
         except (OSError, ValueError) as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -89,9 +90,7 @@ def find_state(run: Path, recipe: str) -> RunState | None:
         facts = json.loads(path.read_text(encoding="utf-8"))
         state = RunState(int(facts["step"]), str(facts["recipe"]), dict(facts["losses"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptDataError(
-            f"{run.name}/{STATE} cannot be read", field=_FACTS, remedy="start the run anew"
-        ) from error
+        raise _broken(run, _FACTS) from error
     if state.recipe != recipe:
         raise CheckpointMismatchError(
             f"{run.name} holds the state of another recipe or of other data",
@@ -103,8 +102,12 @@ def find_state(run: Path, recipe: str) -> RunState | None:
 
 
 def load_weights(run: Path) -> dict[str, Tensor]:
-    """The weights of a state that `find_state` has found."""
-    return load_file(run / STATE / _MODEL)
+    """The weights of a state that `find_state` has found.
+
+    Raises:
+        CorruptDataError: They cannot be read.
+    """
+    return _load(run, _MODEL)
 
 
 def load_optimizers(run: Path, optimizers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -113,8 +116,11 @@ def load_optimizers(run: Path, optimizers: Sequence[Mapping[str, Any]]) -> list[
     Args:
         run: Folder of the run.
         optimizers: State dicts of fresh optimisers, which give the groups.
+
+    Raises:
+        CorruptDataError: They cannot be read.
     """
-    stored = load_file(run / STATE / _OPTIMIZER)
+    stored = _load(run, _OPTIMIZER)
     states: list[dict[int | str, dict[str, Any]]] = [{} for _ in optimizers]
     for key, tensor in stored.items():
         owner, parameter, name = key.split("|")
@@ -124,6 +130,19 @@ def load_optimizers(run: Path, optimizers: Sequence[Mapping[str, Any]]) -> list[
         {"state": state, "param_groups": fresh["param_groups"]}
         for state, fresh in zip(states, optimizers, strict=True)
     ]
+
+
+def _load(run: Path, name: str) -> dict[str, Tensor]:
+    try:
+        return load_file(run / STATE / name)
+    except (OSError, SafetensorError) as error:
+        raise _broken(run, name) from error
+
+
+def _broken(run: Path, name: str) -> CorruptDataError:
+    return CorruptDataError(
+        f"{run.name}/{STATE}/{name} cannot be read", field=name, remedy="start the run anew"
+    )
 
 
 def _tensors(optimizers: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
