@@ -81,7 +81,6 @@ def test_settings_are_the_services_own(
         assert (loaded.max_connection_age_s > 0) is _speaks_grpc(workload)
         # It starts: a public address has authentication, or was said to be insecure.
         ServerOptions.from_settings("memory3.test", loaded)
-        # The gateway asks nobody itself, and says so always.
         assert loaded.insecure is (loaded.tokens_file is None)
 
 
@@ -116,10 +115,11 @@ def test_probes_ask_what_the_services_answer(manifests: Manifests) -> None:
         container = pod(workload)["containers"][0]
         if not _speaks_grpc(workload):
             asked = {kind: container[kind]["httpGet"] for kind in container if "Probe" in kind}
+            name = "health" if "MEMORY3_GATEWAY_TLS_CERT" in _own(manifests, workload) else "http"
             assert asked == {
-                "startupProbe": {"port": "http", "path": "/health"},
-                "readinessProbe": {"port": "http", "path": "/ready"},
-                "livenessProbe": {"port": "http", "path": "/health"},
+                "startupProbe": {"port": name, "path": "/health"},
+                "readinessProbe": {"port": name, "path": "/ready"},
+                "livenessProbe": {"port": name, "path": "/health"},
             }
             continue
         prefix = SETTINGS[workload["metadata"]["name"]].model_config["env_prefix"]

@@ -136,9 +136,9 @@ def test_production_asks_for_tokens_over_tls(rendered: dict[str, Manifests]) -> 
                 assert not items or file in {item["path"] for item in items}, variable
         calls = name != "encoder"
         assert (f"{prefix}PEER_TLS_CA" in given) is calls
-        asks = name != "gateway"
-        assert (given[f"{prefix}INSECURE"] == "false") is asks
-        assert ("tokens" in secrets) is asks
+        assert given[f"{prefix}INSECURE"] == "false"
+        assert {f"{prefix}TOKENS_FILE", f"{prefix}TLS_CERT", f"{prefix}TLS_KEY"} <= files.keys()
+        assert "tokens" in secrets
         # Its own token is for the encoder; a decoder hands on its callers'.
         assert ("peer-token" in secrets) is name.startswith("retriever")
         assert f"{prefix}PEER_TOKEN_FILE" not in given or name.startswith("retriever")
