@@ -7,10 +7,13 @@ import re
 from typing import Any
 
 import pytest
+import yaml
+from memory3_decoder.metrics import DecoderMetrics
 from memory3_decoder.settings import DecoderSettings
 from memory3_encoder.settings import EncoderSettings
 from memory3_gateway.settings import GatewaySettings
 from memory3_retriever.settings import RetrieverSettings
+from prometheus_client import CollectorRegistry
 
 from memory3.rpc.health import LIVENESS, READINESS
 from memory3.rpc.options import ServerOptions
@@ -209,3 +212,31 @@ def test_the_checkpoint_is_fetched_by_digest(manifests: Manifests) -> None:
         ]  # fmt: skip
         source = fetch["env"][1]["valueFrom"]["configMapKeyRef"]
         assert manifests.get("ConfigMap", source["name"])["data"][source["key"]] == digest
+
+
+def test_a_pod_that_does_not_become_ready_takes_nobodys_place(manifests: Manifests) -> None:
+    """A rollout to what cannot be loaded leaves the old pods serving, until it is undone.
+
+    Where each pod has a GPU there is no room for one more, so one leaves before; not a second.
+    """
+    for workload in filter(lambda each: each["kind"] == "Deployment", _services(manifests)):
+        strategy = workload["spec"]["strategy"]["rollingUpdate"]
+        limits = pod(workload)["containers"][0]["resources"]["limits"]
+        if "nvidia.com/gpu" in limits:
+            assert strategy == {"maxSurge": 0, "maxUnavailable": 1}
+        else:
+            assert strategy == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_decoders_scale_on_a_metric_that_they_have(rendered: dict[str, Manifests]) -> None:
+    """What the scaler asks for is what the adapter's rule gives, and what a decoder registers."""
+    scaler = rendered["production"].get("HorizontalPodAutoscaler", "decoder")
+    (metric,) = scaler["spec"]["metrics"]
+    name = metric["pods"]["metric"]["name"]
+    text = (ROOT / "deploy/components/autoscaling/prometheus-adapter.yaml").read_text()
+    (rule,) = yaml.safe_load(text)["rules"]["custom"]
+    assert rule["name"]["as"] == name
+    assert rule["seriesQuery"].startswith(f"{name}{{")
+    registry = CollectorRegistry()
+    DecoderMetrics(registry)
+    assert name in {family.name for family in registry.collect()}
