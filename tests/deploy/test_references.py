@@ -66,9 +66,14 @@ def _load(
 
 
 def test_every_rendering_is_there(rendered: dict[str, Manifests]) -> None:
-    """Overlays and components all render, so no test passes for emptiness."""
+    """Overlays, components and all of them together render, so no test passes for emptiness."""
     assert sorted(rendered) == NAMES
-    assert {w["metadata"]["name"] for w in rendered["production"].workloads} == {*SETTINGS, "redis"}
+    for name in ("production", "together"):
+        assert {w["metadata"]["name"] for w in rendered[name].workloads} == {*SETTINGS, "redis"}
+    whole = rendered["together"]
+    told = _given(whole, whole.get("Deployment", "decoder")).keys()
+    parts = ("TLS_CERT", "TOKENS_FILE", "TRACE_ENDPOINT", "DEVICE")
+    assert {f"MEMORY3_DECODER_{part}" for part in parts} <= told
 
 
 def test_settings_are_the_services_own(
