@@ -206,6 +206,20 @@ def test_selectors_find_their_pods(manifests: Manifests) -> None:
         assert "replicas" not in manifests.get(target["kind"], target["name"])["spec"]
 
 
+def test_disruptions_are_bounded_and_pods_are_spread(manifests: Manifests) -> None:
+    """Each service has a budget, and what has more than one pod spreads over zones and nodes."""
+    budgets = [
+        budget["spec"]["selector"]["matchLabels"].items()
+        for budget in manifests.of("PodDisruptionBudget")
+        if budget["spec"]["maxUnavailable"] <= 1
+    ]
+    for workload in _services(manifests):
+        assert any(wanted <= labels(workload).items() for wanted in budgets)
+        if workload["kind"] == "Deployment":
+            spread = {each["topologyKey"] for each in pod(workload)["topologySpreadConstraints"]}
+            assert spread == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+
+
 def test_the_checkpoint_is_fetched_by_digest(manifests: Manifests) -> None:
     """Each service waits for the command that verifies it, and reads where that puts it."""
     digest = json.loads((ROOT / "checkpoints/small/manifest.json").read_text())["digest"]
