@@ -218,7 +218,7 @@ def test_a_taken_port_for_probes_is_told() -> None:
 def test_the_page_works_over_https(
     make_gateway: MakeGateway, certificates: Certificates, tmp_path: Path
 ) -> None:
-    """A browser loads it, gives the token, and gets an answer; nothing is refused on the way."""
+    """A person is asked for the token, told when it is wrong, and then gets an answer."""
     tokens = _tokens(tmp_path / "tokens.toml", "ada")
     gateway = make_gateway(**_files(certificates), tokens_file=tokens)
     with browser(tmp_path / "profile", ignore_https_errors=True) as context:
@@ -226,10 +226,17 @@ def test_the_page_works_over_https(
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(gateway.url, wait_until="domcontentloaded")
-        page.locator(".token summary").click()
+        # It says what is missing, and shows the field for it.
+        page.locator("#problem", has_text="A token is needed here").wait_for()
+        assert page.evaluate("document.activeElement.id") == "token"
+        page.fill("#token", "WRONG")
+        page.press("#token", "Enter")
+        page.locator("#problem", has_text="not accepted").wait_for()
         page.fill("#token", "ADA")
         with page.expect_response(lambda r: "/api/status" in r.url and r.status == 200):
-            page.press("#token", "Tab")
+            page.press("#token", "Enter")
+        page.locator("details.token:not([open])").wait_for()
+        assert page.locator("#problem").is_hidden()
         page.fill("#question", "What is it?")
         page.press("#question", "Enter")
         page.locator(".answer:not(.old) .meta", has_text="first word after").wait_for()
