@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from memory3.cli.output import size_text
 from memory3.cli.states import metrics_address, read_metrics
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from memory3.sdk.call import ServiceName
 
 Numbers = dict[str, float | None]
+
+_BYTES = "bytes"
 
 # Of each number: its place, its name for people, and how it is written.
 _SHOWN: dict[str, dict[str, tuple[str, str]]] = {
@@ -28,6 +31,10 @@ _SHOWN: dict[str, dict[str, tuple[str, str]]] = {
         "finished_per_s": ("finished/s", "{:.2f}"),
         "degraded_share": ("degraded", "{:.1%}"),
         "memory_hit_share": ("memories held", "{:.1%}"),
+        "prefix_hit_share": ("prompts copied", "{:.1%}"),
+        "memory_cache_bytes": ("held of memories", _BYTES),
+        "prefix_cache_bytes": ("held of prompts", _BYTES),
+        "session_bytes": ("held of sessions", _BYTES),
         "event_loop_lag_p99_s": ("loop lag p99", "{:.4f} s"),
     },
     "retriever": {
@@ -115,7 +122,7 @@ def render(watches: list[Watch], interval: float) -> RenderableType:
         table.add_column(justify="right", min_width=10)
         for name, (label, form) in _SHOWN[watch.service].items():
             value = (watch.numbers or {}).get(name)
-            table.add_row(label, "–" if value is None else form.format(value))
+            table.add_row(label, "–" if value is None else _written(value, form))
         colour = {"ready": "green", "not ready": "yellow"}.get(watch.health, "red")
         where = watch.metrics_at or f"set MEMORY3_METRICS_{watch.service.upper()}"
         panels.append(
@@ -130,10 +137,14 @@ def render(watches: list[Watch], interval: float) -> RenderableType:
     return Group(Columns(panels), foot)
 
 
+def _written(value: float, form: str) -> str:
+    return size_text(value) if form == _BYTES else form.format(value)
+
+
 def _decoder(between: Between) -> Numbers:
     now, rate, quantile = between.after.total, between.rate, between.quantile
     hits, misses = "memory3_memory_cache_hits_total", "memory3_memory_cache_misses_total"
-    first = "memory3_time_to_first_token_seconds"
+    first, prefix = "memory3_time_to_first_token_seconds", "memory3_prefix_tokens_total"
     return {
         "generation_tokens_per_s": rate("memory3_generation_tokens_total"),
         "prompt_tokens_per_s": rate("memory3_prompt_tokens_total"),
@@ -147,6 +158,10 @@ def _decoder(between: Between) -> Numbers:
             ("memory3_request_degraded_total", {}), ("memory3_request_success_total", {})
         ),
         "memory_hit_share": between.share((hits, {}), (hits, {}), (misses, {})),
+        "prefix_hit_share": between.share((prefix, {"outcome": "hit"}), (prefix, {})),
+        "memory_cache_bytes": now("memory3_memory_cache_bytes"),
+        "prefix_cache_bytes": now("memory3_prefix_cache_bytes"),
+        "session_bytes": now("memory3_session_bytes"),
         "event_loop_lag_p99_s": quantile("memory3_event_loop_lag_seconds", 0.99),
     }
 

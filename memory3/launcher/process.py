@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from memory3.launcher.errors import ServiceStoppedError
 from memory3.rpc.health import READINESS
 from memory3.rpc.probe import SERVING, ask_health
 from memory3.rpc.security.outgoing import Outgoing
+from memory3.rpc.security.tls import read_pem
 
 _TAIL_LINES: Final = 15
 _TAIL_BYTES: Final = 16 * 2**10
@@ -65,6 +67,11 @@ class ServiceProcess:
         """What the process ended with; None while it runs or before it was started."""
         return None if self._process is None else self._process.poll()
 
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether it is told of a certificate."""
+        return bool(self._told.get(f"MEMORY3_{self.name.upper()}_TLS_CERT"))
+
     def start(self) -> None:
         """Start the process; it is not ready yet."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,10 +100,9 @@ class ServiceProcess:
         return ask_health(self.address, READINESS, timeout_s, self._outgoing()) == SERVING
 
     def _outgoing(self) -> Outgoing:
-        told = {**os.environ, **self._environment}
-        if not told.get(f"MEMORY3_{self.name.upper()}_TLS_CERT"):
+        if not self.speaks_tls:
             return Outgoing()
-        outgoing = Outgoing.from_environment(environment=told)
+        outgoing = Outgoing.from_environment(environment=self._told)
         if outgoing.tls_ca is None:
             raise SettingsError(
                 f"the {self.name} has a certificate and nothing says whom to trust",
@@ -104,6 +110,10 @@ class ServiceProcess:
                 remedy="set MEMORY3_TLS_CA to the certificate of its authority",
             )
         return outgoing
+
+    @property
+    def _told(self) -> dict[str, str]:
+        return {**os.environ, **self._environment}
 
     def check_running(self) -> None:
         """Do nothing while the process runs.
@@ -190,7 +200,7 @@ class GatewayProcess(ServiceProcess):
             ServiceStoppedError: The process has ended.
         """
         self.check_running()
-        connection = http.client.HTTPConnection(self.address, timeout=timeout_s)
+        connection = self._connect(timeout_s)
         try:
             connection.request("GET", "/ready")
             return connection.getresponse().status == http.client.OK
@@ -198,3 +208,15 @@ class GatewayProcess(ServiceProcess):
             return False
         finally:
             connection.close()
+
+    def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
+        outgoing = self._outgoing()
+        if outgoing.tls_ca is None:
+            return http.client.HTTPConnection(self.address, timeout=timeout_s)
+        trusted = read_pem(outgoing.tls_ca, "tls_ca", "CERTIFICATE").decode()
+        context = ssl.create_default_context(cadata=trusted)
+        # Another name than the address's: that this process started it says who it is.
+        context.check_hostname = outgoing.tls_name is None
+        if outgoing.tls_cert is not None:
+            context.load_cert_chain(outgoing.tls_cert, outgoing.tls_key)
+        return http.client.HTTPSConnection(self.address, timeout=timeout_s, context=context)

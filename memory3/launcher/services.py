@@ -106,7 +106,10 @@ class LocalServices:
     @property
     def gateway_url(self) -> str | None:
         """Where the gateway is reached from this machine; None where there is none."""
-        return f"http://{self._address('gateway')}" if self.options.gateway else None
+        if not self.options.gateway:
+            return None
+        scheme = "https" if self.processes["gateway"].speaks_tls else "http"
+        return f"{scheme}://{self._address('gateway')}"
 
     def client(self, *, timeout: float | None = None) -> Client:
         """A client for these services; the caller closes it."""

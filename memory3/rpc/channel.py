@@ -181,6 +181,9 @@ def _channel_arguments(
         ("grpc.max_send_message_length", max_message_bytes),
         # The default backoff reaches two minutes, long after a restarted service is back.
         ("grpc.max_reconnect_backoff_ms", 2_000),
+        # A pod that was replaced has another address. By default the name is asked for again after
+        # half a minute, in which every call to it fails.
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", 20_000),
         # The default is half a minute, in which all replicas may have been replaced.

@@ -86,7 +86,7 @@ class ServerOptions:
                 )
         self._check_tls()
         authenticated = self.tokens_file is not None or self.tls_client_ca is not None
-        if not (authenticated or self.insecure or _is_loopback(self.host)):
+        if self.is_public and not (authenticated or self.insecure):
             raise SettingsError(
                 f"{self.host} can be reached from other machines and there is no authentication",
                 field="host",
@@ -102,9 +102,14 @@ class ServerOptions:
         return ServerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
 
     @property
+    def is_public(self) -> bool:
+        """Whether other machines can reach the host."""
+        return not _is_loopback(self.host)
+
+    @property
     def is_overheard(self) -> bool:
         """Whether tokens come from other machines without encryption."""
-        return self.tokens_file is not None and self.tls is None and not _is_loopback(self.host)
+        return self.tokens_file is not None and self.tls is None and self.is_public
 
     def _check_tls(self) -> None:
         named = {"tls_cert": self.tls_cert, "tls_key": self.tls_key}

@@ -1,4 +1,4 @@
-"""Every overlay and component, rendered as `make manifests` does."""
+"""Every overlay and component, and all components together, rendered as `make manifests` does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(
     [
-        "base",
+        *("base", "together"),
         *(path.name for path in (ROOT / "deploy/overlays").iterdir()),
         *(f"component-{path.name}" for path in (ROOT / "deploy/components").iterdir()),
     ]

@@ -7,10 +7,13 @@ import re
 from typing import Any
 
 import pytest
+import yaml
+from memory3_decoder.metrics import DecoderMetrics
 from memory3_decoder.settings import DecoderSettings
 from memory3_encoder.settings import EncoderSettings
 from memory3_gateway.settings import GatewaySettings
 from memory3_retriever.settings import RetrieverSettings
+from prometheus_client import CollectorRegistry
 
 from memory3.rpc.health import LIVENESS, READINESS
 from memory3.rpc.options import ServerOptions
@@ -63,9 +66,14 @@ def _load(
 
 
 def test_every_rendering_is_there(rendered: dict[str, Manifests]) -> None:
-    """Overlays and components all render, so no test passes for emptiness."""
+    """Overlays, components and all of them together render, so no test passes for emptiness."""
     assert sorted(rendered) == NAMES
-    assert {w["metadata"]["name"] for w in rendered["production"].workloads} == {*SETTINGS, "redis"}
+    for name in ("production", "together"):
+        assert {w["metadata"]["name"] for w in rendered[name].workloads} == {*SETTINGS, "redis"}
+    whole = rendered["together"]
+    told = _given(whole, whole.get("Deployment", "decoder")).keys()
+    parts = ("TLS_CERT", "TOKENS_FILE", "TRACE_ENDPOINT", "DEVICE")
+    assert {f"MEMORY3_DECODER_{part}" for part in parts} <= told
 
 
 def test_settings_are_the_services_own(
@@ -81,7 +89,6 @@ def test_settings_are_the_services_own(
         assert (loaded.max_connection_age_s > 0) is _speaks_grpc(workload)
         # It starts: a public address has authentication, or was said to be insecure.
         ServerOptions.from_settings("memory3.test", loaded)
-        # The gateway asks nobody itself, and says so always.
         assert loaded.insecure is (loaded.tokens_file is None)
 
 
@@ -116,10 +123,11 @@ def test_probes_ask_what_the_services_answer(manifests: Manifests) -> None:
         container = pod(workload)["containers"][0]
         if not _speaks_grpc(workload):
             asked = {kind: container[kind]["httpGet"] for kind in container if "Probe" in kind}
+            name = "health" if "MEMORY3_GATEWAY_TLS_CERT" in _own(manifests, workload) else "http"
             assert asked == {
-                "startupProbe": {"port": "http", "path": "/health"},
-                "readinessProbe": {"port": "http", "path": "/ready"},
-                "livenessProbe": {"port": "http", "path": "/health"},
+                "startupProbe": {"port": name, "path": "/health"},
+                "readinessProbe": {"port": name, "path": "/ready"},
+                "livenessProbe": {"port": name, "path": "/health"},
             }
             continue
         prefix = SETTINGS[workload["metadata"]["name"]].model_config["env_prefix"]
@@ -198,6 +206,20 @@ def test_selectors_find_their_pods(manifests: Manifests) -> None:
         assert "replicas" not in manifests.get(target["kind"], target["name"])["spec"]
 
 
+def test_disruptions_are_bounded_and_pods_are_spread(manifests: Manifests) -> None:
+    """Each service has a budget, and what has more than one pod spreads over zones and nodes."""
+    budgets = [
+        budget["spec"]["selector"]["matchLabels"].items()
+        for budget in manifests.of("PodDisruptionBudget")
+        if budget["spec"]["maxUnavailable"] <= 1
+    ]
+    for workload in _services(manifests):
+        assert any(wanted <= labels(workload).items() for wanted in budgets)
+        if workload["kind"] == "Deployment":
+            spread = {each["topologyKey"] for each in pod(workload)["topologySpreadConstraints"]}
+            assert spread == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+
+
 def test_the_checkpoint_is_fetched_by_digest(manifests: Manifests) -> None:
     """Each service waits for the command that verifies it, and reads where that puts it."""
     digest = json.loads((ROOT / "checkpoints/small/manifest.json").read_text())["digest"]
@@ -209,3 +231,31 @@ def test_the_checkpoint_is_fetched_by_digest(manifests: Manifests) -> None:
         ]  # fmt: skip
         source = fetch["env"][1]["valueFrom"]["configMapKeyRef"]
         assert manifests.get("ConfigMap", source["name"])["data"][source["key"]] == digest
+
+
+def test_a_pod_that_does_not_become_ready_takes_nobodys_place(manifests: Manifests) -> None:
+    """A rollout to what cannot be loaded leaves the old pods serving, until it is undone.
+
+    Where each pod has a GPU there is no room for one more, so one leaves before; not a second.
+    """
+    for workload in filter(lambda each: each["kind"] == "Deployment", _services(manifests)):
+        strategy = workload["spec"]["strategy"]["rollingUpdate"]
+        limits = pod(workload)["containers"][0]["resources"]["limits"]
+        if "nvidia.com/gpu" in limits:
+            assert strategy == {"maxSurge": 0, "maxUnavailable": 1}
+        else:
+            assert strategy == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_decoders_scale_on_a_metric_that_they_have(rendered: dict[str, Manifests]) -> None:
+    """What the scaler asks for is what the adapter's rule gives, and what a decoder registers."""
+    scaler = rendered["production"].get("HorizontalPodAutoscaler", "decoder")
+    (metric,) = scaler["spec"]["metrics"]
+    name = metric["pods"]["metric"]["name"]
+    text = (ROOT / "deploy/components/autoscaling/prometheus-adapter.yaml").read_text()
+    (rule,) = yaml.safe_load(text)["rules"]["custom"]
+    assert rule["name"]["as"] == name
+    assert rule["seriesQuery"].startswith(f"{name}{{")
+    registry = CollectorRegistry()
+    DecoderMetrics(registry)
+    assert name in {family.name for family in registry.collect()}

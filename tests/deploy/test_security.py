@@ -6,6 +6,8 @@ import re
 from itertools import product
 from typing import Any
 
+import pytest
+
 from tests.deploy.conftest import Manifests, labels, pod
 
 CHAIN = {
@@ -109,9 +111,10 @@ def test_beyond_the_namespace_there_are_names_and_storage(rendered: dict[str, Ma
     assert found == {("names", 53), ("storage", 443), ("traces", 4317)}
 
 
-def test_production_asks_for_tokens_over_tls(rendered: dict[str, Manifests]) -> None:
+@pytest.mark.parametrize("name", ["production", "together"])
+def test_production_asks_for_tokens_over_tls(rendered: dict[str, Manifests], name: str) -> None:
     """Each service has a certificate of its own and the tokens; what is named is mounted."""
-    manifests = rendered["production"]
+    manifests = rendered[name]
     services = [w for w in manifests.workloads if w["metadata"]["name"] != "redis"]
     assert len(services) == 5
     for workload in services:
@@ -136,9 +139,9 @@ def test_production_asks_for_tokens_over_tls(rendered: dict[str, Manifests]) -> 
                 assert not items or file in {item["path"] for item in items}, variable
         calls = name != "encoder"
         assert (f"{prefix}PEER_TLS_CA" in given) is calls
-        asks = name != "gateway"
-        assert (given[f"{prefix}INSECURE"] == "false") is asks
-        assert ("tokens" in secrets) is asks
+        assert given[f"{prefix}INSECURE"] == "false"
+        assert {f"{prefix}TOKENS_FILE", f"{prefix}TLS_CERT", f"{prefix}TLS_KEY"} <= files.keys()
+        assert "tokens" in secrets
         # Its own token is for the encoder; a decoder hands on its callers'.
         assert ("peer-token" in secrets) is name.startswith("retriever")
         assert f"{prefix}PEER_TOKEN_FILE" not in given or name.startswith("retriever")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import httpx2
 import openai
 import pytest
 
@@ -25,7 +26,7 @@ from memory3.rpc.security.outgoing import Outgoing
 from memory3.rpc.security.tokens import digest_of
 from tests.certificates import Certificates
 from tests.e2e.chain import PATIENCE_S, launch_options
-from tests.unit.gateway.http import call
+from tests.unit.gateway.http import Answer, call
 
 pytestmark = pytest.mark.e2e
 
@@ -69,7 +70,7 @@ class Secured:
         )
         (folder / "retriever.token").write_text("RETRIEVER\n")
         variables = {"MEMORY3_TLS_CA": authority}
-        for name in SERVICES:
+        for name in (*SERVICES, "GATEWAY"):
             variables[f"MEMORY3_{name}_TLS_CERT"] = cert
             variables[f"MEMORY3_{name}_TLS_KEY"] = key
             variables[f"MEMORY3_{name}_TOKENS_FILE"] = folder / "tokens.toml"
@@ -78,7 +79,7 @@ class Secured:
         variables["MEMORY3_RETRIEVER_PEER_TOKEN_FILE"] = folder / "retriever.token"
         if mutual:
             variables["MEMORY3_TLS_CERT"], variables["MEMORY3_TLS_KEY"] = client_cert, client_key
-            for name in SERVICES:
+            for name in (*SERVICES, "GATEWAY"):
                 variables[f"MEMORY3_{name}_TLS_CLIENT_CA"] = authority
             for name in CALLERS:
                 variables[f"MEMORY3_{name}_PEER_TLS_CERT"] = client_cert
@@ -88,6 +89,10 @@ class Secured:
         wishes = launch_options(checkpoint, folder, **told, MEMORY3_TOKEN="OPERATOR")
         self.services = LocalServices(replace(wishes, gateway=True))
         self.outgoing = Outgoing.from_environment(environment=told)
+        self.trust = ssl.create_default_context(cafile=str(authority))
+        if mutual:
+            self.trust.load_cert_chain(client_cert, client_key)
+        self.http = httpx2.Client(verify=self.trust)
 
     def client(self, token: str | None, **changes: Any) -> Client:
         """A client with a token and what is needed to connect."""
@@ -98,7 +103,12 @@ class Secured:
     def openai(self, token: str) -> openai.OpenAI:
         """The official client, whose key is the token."""
         url = f"{self.services.gateway_url}/v1"
-        return openai.OpenAI(base_url=url, api_key=token, max_retries=0)
+        return openai.OpenAI(base_url=url, api_key=token, max_retries=0, http_client=self.http)
+
+    def get(self, path: str, token: str | None = None) -> Answer:
+        """A plain request to the gateway."""
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return call("GET", f"{self.services.gateway_url}{path}", headers=headers, trust=self.trust)
 
     def command(self, token: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command line, which is told by its environment alone."""
@@ -136,6 +146,7 @@ def start(checkpoint: Checkpoint) -> Iterator[Callable[..., Secured]]:
 
     yield start
     for each in started:
+        each.http.close()
         assert set(each.services.stop().values()) == {0}
 
 
@@ -190,10 +201,10 @@ def test_the_gateway_hands_on_its_callers_token(secured: Secured) -> None:
     with pytest.raises(openai.APIStatusError) as refused:
         globex.completions.create(model=model, prompt=PROMPT, max_tokens=2)
     assert refused.value.status_code in (403, 404)
-    url = f"{secured.services.gateway_url}/api/banks/acme/references"
-    assert call("GET", url).status == 401
-    assert call("GET", url, headers={"authorization": "Bearer GLOBEX"}).status == 403
-    assert call("GET", url, headers={"authorization": "Bearer ACME"}).status == 200
+    references = "/api/banks/acme/references"
+    assert secured.get(references).status == 401
+    assert secured.get(references, "GLOBEX").status == 403
+    assert secured.get(references, "ACME").status == 200
 
 
 def test_the_command_line_takes_both_from_the_environment(secured: Secured) -> None:
@@ -224,8 +235,7 @@ def test_quotas_hold_over_the_wire(secured: Secured) -> None:
     assert isinstance(cause, grpc.RpcError)
     assert cause.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert 90 < (exceeded.value.retry_after_s or 0) <= 100
-    url = f"{secured.services.gateway_url}/api/banks/acme/references"
-    answer = call("GET", url, headers={"authorization": "Bearer HASTY"})
+    answer = secured.get("/api/banks/acme/references", "HASTY")
     assert (answer.status, int(answer.headers["retry-after"]) > 0) == (429, True)
 
 

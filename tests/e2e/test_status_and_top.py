@@ -96,6 +96,10 @@ def test_top_once_gives_numbers_to_a_program(environment: dict[str, str], busy: 
     assert decoder["generation_tokens_per_s"] > 0
     assert 0 < decoder["time_to_first_token_p50_s"] <= decoder["time_to_first_token_p99_s"]
     assert decoder["event_loop_lag_p99_s"] is not None
+    # The same prompt again and again: its whole chunks are copied, and kept in some bytes.
+    assert 0 < decoder["prefix_hit_share"] < 1
+    assert decoder["prefix_cache_bytes"] > 0
+    assert decoder["session_bytes"] == 0
     assert retriever["retrievals_per_s"] > 0
     assert retriever["num_banks"] == 1
     assert found["encoder"]["numbers"]["texts_per_s"] > 0
@@ -117,6 +121,7 @@ def test_top_lives_in_a_terminal(environment: dict[str, str], busy: None) -> Non
     try:
         shown = _read_until(ours, rb"tokens/s generated\W+[1-9]")
         assert b"retrievals/s" in shown
+        assert re.search(rb"held of prompts\W+[\d.]+ [KM]iB", shown)
         assert b"waiting to encode" in shown
         process.send_signal(signal.SIGINT)
         _read_until(ours, None)

@@ -16,6 +16,10 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Measure what a checkpoint answers with memories, without, and with text.",
     rich_help_panel="Information",
+    epilog=examples(
+        "memory3 eval qa --passages p.jsonl --questions q.jsonl",
+        "memory3 eval perplexity --texts valid.jsonl.xz",
+    ),
 )
 
 

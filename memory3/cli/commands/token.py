@@ -17,6 +17,10 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_help_panel="Services",
     help="Make bearer tokens, and look at the files that services accept them from.",
+    epilog=examples(
+        "memory3 token create acme-app --role writer --bank acme >> tokens.toml",
+        "memory3 token check tokens.toml",
+    ),
 )
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="The file of tokens, TOML.")]

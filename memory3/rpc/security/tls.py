@@ -85,6 +85,39 @@ class ServerTls:
             require_client_authentication=self.client_ca is not None,
         )
 
+    def context(self) -> ssl.SSLContext:
+        """The same for a server that is not gRPC's, such as one of HTTP.
+
+        Raises:
+            SettingsError: A file cannot be used.
+        """
+        content = self._read()
+        current = [(content, self._fresh_context())]
+
+        def renew(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+            try:
+                content = self._read()
+                if content != current[0][0]:
+                    current[0] = (content, self._fresh_context())
+                    _log.info("certificate read again")
+            except Exception as error:
+                _log.error("a new certificate is not used", why=type(error).__name__)
+            connection.context = current[0][1]
+
+        first = current[0][1]
+        # Called in every handshake, also where the client names no server.
+        first.sni_callback = renew
+        return first
+
+    def _fresh_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["http/1.1"])
+        context.load_cert_chain(self.cert, self.key, _no_password)
+        if self.client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.client_ca)
+        return context
+
     def _read(self) -> tuple[bytes, bytes, bytes | None]:
         authority = self.client_ca
         try:

@@ -1,4 +1,4 @@
-"""The application: routes, errors and files put together. It must not know servers or signals."""
+"""The applications: routes, errors and files put together. It must not know servers or signals."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from starlette.exceptions import HTTPException
 from memory3.errors import InternalError, InvalidArgumentError, Memory3Error, NotFoundError
 from memory3.rpc.context import current_request_id
 from memory3.rpc.logging import get_logger
+from memory3.rpc.options import ServerOptions
+from memory3.rpc.security.authorizer import Authorizer
+from memory3.rpc.security.token_file import TokenFile
 from memory3_gateway import probes
 from memory3_gateway.api import banks, references, status
 from memory3_gateway.errors import (
@@ -35,12 +38,18 @@ PAGE: Final = Path(__file__).parent / "page"
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
-def build_app(settings: GatewaySettings, metrics: GatewayMetrics) -> FastAPI:
+def build_app(
+    settings: GatewaySettings, options: ServerOptions, metrics: GatewayMetrics
+) -> FastAPI:
     """The application; ``app.state.gateway`` must be set before it answers.
 
     Args:
         settings: What it was told.
+        options: What it was told of listening.
         metrics: What it counts with.
+
+    Raises:
+        SettingsError: The file of tokens cannot be used.
     """
     # The framework's own pages of documentation load scripts from elsewhere.
     app = FastAPI(
@@ -62,16 +71,25 @@ def build_app(settings: GatewaySettings, metrics: GatewayMetrics) -> FastAPI:
         metrics=metrics,
         max_concurrent=settings.max_concurrent,
         max_body_bytes=settings.max_body_bytes,
-        hosts=_hosts(settings),
+        hosts=_hosts(settings, options),
+        authorizer=Authorizer(TokenFile(options.tokens_file)) if options.tokens_file else None,
     )
     return app
 
 
-def _hosts(settings: GatewaySettings) -> list[str] | None:
+def build_probes() -> FastAPI:
+    """What the port for probes answers, and nothing else; its state is that of ``build_app``."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(probes.router)
+    return app
+
+
+def _hosts(settings: GatewaySettings, options: ServerOptions) -> list[str] | None:
     named = [name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()]
     if named:
         return named
-    return None if settings.insecure else [*_LOOPBACK, settings.host.lower()]
+    any_name = settings.insecure or options.is_public
+    return None if any_name else [*_LOOPBACK, settings.host.lower()]
 
 
 async def _page() -> FileResponse:

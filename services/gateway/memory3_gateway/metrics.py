@@ -42,6 +42,11 @@ class GatewayMetrics:
             "Answers given up because the caller had left.",
             registry=registry,
         )
+        self.tokens_refused = Gauge(
+            "memory3_gateway_token_files_refused",
+            "New files of tokens that could not be used.",
+            registry=registry,
+        )
         self.prompt_tokens = Counter(
             "memory3_gateway_prompt_tokens", "Tokens of prompts answered.", registry=registry
         )

@@ -24,7 +24,7 @@ from memory3.rpc.context import (
     request_id_of,
     set_request_id,
 )
-from memory3.rpc.security.authorizer import presented_token
+from memory3.rpc.security.authorizer import Authorizer, presented_token
 from memory3.rpc.security.caller import set_caller
 from memory3_gateway.errors import (
     CLIENT_CLOSED,
@@ -48,8 +48,10 @@ _SECURITY_HEADERS: Final = {
 }
 _SAFE_METHODS: Final = {"GET", "HEAD", "OPTIONS"}
 _METHODS: Final = {*_SAFE_METHODS, "POST", "PUT", "DELETE", "PATCH"}
-# Probes and the page's files are answered however much there is to do.
-_EXEMPT: Final = ("/health", "/ready", "/page/")
+# Asked by addresses, by whoever runs it.
+_PROBES: Final = ("/health", "/ready")
+# Answered however much there is to do.
+_EXEMPT: Final = (*_PROBES, "/page/")
 
 
 class GatewayMiddleware:
@@ -61,6 +63,8 @@ class GatewayMiddleware:
         max_concurrent: The most requests worked on at once.
         max_body_bytes: The largest body.
         hosts: The names by which it may be called, lower case, without a port; None for any.
+        authorizer: Asks who calls; None lets everybody in. What a caller may do is decided by the
+            services, which get its token.
     """
 
     def __init__(
@@ -71,12 +75,14 @@ class GatewayMiddleware:
         max_concurrent: int,
         max_body_bytes: int,
         hosts: Iterable[str] | None,
+        authorizer: Authorizer | None = None,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._admission = Admission(max_concurrent)
         self._max_body_bytes = max_body_bytes
         self._hosts = None if hosts is None else frozenset(hosts)
+        self._authorizer = authorizer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -87,13 +93,15 @@ class GatewayMiddleware:
         request_id = request_id_of([(REQUEST_ID_KEY, headers.get(REQUEST_ID_KEY))])
         set_request_id(request_id)
         presented = (AUTHORIZATION_KEY, headers.get(AUTHORIZATION_KEY))
-        set_caller(None, presented_token([presented]))
+        token = presented_token([presented])
+        set_caller(None, token)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         answer = _Answer(send, request_id)
         started = time.perf_counter()
         self._metrics.running.inc()
         try:
-            await self._admitted(scope, headers, _Limited(receive, self._max_body_bytes), answer)
+            limited = _Limited(receive, self._max_body_bytes)
+            await self._admitted(scope, headers, token, limited, answer)
         finally:
             left = answer.status == CLIENT_CLOSED or scope.get("state", {}).get("left", False)
             self._metrics.disconnects.inc(left)
@@ -103,13 +111,14 @@ class GatewayMiddleware:
             self._metrics.requests.labels(route, method, code).inc()
             self._metrics.latency.labels(route).observe(time.perf_counter() - started)
             self._metrics.running.dec()
-            structlog.contextvars.unbind_contextvars("request_id")
+            structlog.contextvars.unbind_contextvars("request_id", "identity")
 
     async def _admitted(
-        self, scope: Scope, headers: Headers, receive: _Limited, send: _Answer
+        self, scope: Scope, headers: Headers, token: str | None, receive: _Limited, send: _Answer
     ) -> None:
         try:
             self._check_origin(scope, headers)
+            self._check_caller(scope["path"], token)
             receive.check_length(headers)
             if scope["path"].startswith(_EXEMPT):
                 await self._app(scope, receive, send)
@@ -131,7 +140,8 @@ class GatewayMiddleware:
             ForeignHostError: The request is for another host, or of another site and not harmless.
         """
         host = _host_of(headers.get("host", ""))
-        if self._hosts is not None and host not in self._hosts:
+        named = self._hosts is None or host in self._hosts
+        if not (named or scope["path"] in _PROBES):
             raise ForeignHostError(
                 f"{host[:100]!r} is none of the names of this gateway",
                 remedy="call it by one of them, or add the name to MEMORY3_GATEWAY_ALLOWED_HOSTS",
@@ -139,6 +149,20 @@ class GatewayMiddleware:
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         if foreign and scope["method"] not in _SAFE_METHODS:
             raise ForeignHostError("a page of another site may not send this")
+
+    def _check_caller(self, path: str, token: str | None) -> None:
+        """Ask who calls; probes have no token, and the page asks a person for theirs.
+
+        Raises:
+            UnauthenticatedError: The caller has no valid token.
+        """
+        if self._authorizer is None or path == "/" or path.startswith(_EXEMPT):
+            return
+        try:
+            identity = self._authorizer.identify(token)
+        finally:
+            self._metrics.tokens_refused.set(self._authorizer.file.num_refused)
+        structlog.contextvars.bind_contextvars(identity=identity.name)
 
 
 class _Limited:

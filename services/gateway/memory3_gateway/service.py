@@ -1,7 +1,8 @@
-"""The gateway put together: an HTTP server, its metrics, and how it leaves.
+"""The gateway put together: its servers, its metrics, and how it leaves.
 
 SIGTERM or SIGINT → ``/ready`` says 503 → ``drain_seconds`` in which all is still answered → no new
-connections, ``grace_seconds`` for answers under way → exit code 0. A second signal hurries.
+connections, ``grace_seconds`` for answers under way → exit code 0. A second signal hurries. The
+port for probes, where there is one, answers to the end.
 """
 
 from __future__ import annotations
@@ -9,35 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
-from collections.abc import Iterator
 
-import uvicorn
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from memory3.errors import PortInUseError
 from memory3.rpc.health import Phase
 from memory3.rpc.logging import get_logger
 from memory3.rpc.metrics_server import serve_metrics
 from memory3.rpc.options import ServerOptions
 from memory3.rpc.server import write_port_file
-from memory3_gateway.app import build_app
+from memory3_gateway.app import build_app, build_probes
 from memory3_gateway.gateway import Gateway
+from memory3_gateway.listening import HttpServer
 from memory3_gateway.metrics import GatewayMetrics
 from memory3_gateway.settings import GatewaySettings
 
 _log = get_logger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_BACKLOG = 512
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the service, which has more to do at one."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class GatewayService:
@@ -48,35 +37,37 @@ class GatewayService:
         registry: Where its metrics are registered.
 
     Raises:
-        SettingsError: The host can be reached from elsewhere and that is not allowed.
-        PortInUseError: The address cannot be listened on.
+        SettingsError: The host can be reached from elsewhere and that is not allowed; or the file
+            of tokens, or a certificate, cannot be used.
+        PortInUseError: An address cannot be listened on.
     """
 
     def __init__(self, settings: GatewaySettings, registry: CollectorRegistry = REGISTRY) -> None:
         self.settings = settings
         self.options = ServerOptions.from_settings("memory3.gateway", settings, registry=registry)
         self._metrics = GatewayMetrics(registry)
-        self._app = build_app(settings, self._metrics)
-        self._socket = _bind(settings.host, settings.port)
         self._first, self._second = asyncio.Event(), asyncio.Event()
-        self._server = _Server(
-            uvicorn.Config(
-                self._app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                http="h11",
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
-            )
+        app = build_app(settings, self.options, self._metrics)
+        grace_s = settings.grace_seconds
+        self._server = HttpServer(
+            app, settings.host, settings.port, grace_s=grace_s, tls=self.options.tls
         )
+        self._apps, self._probe_server = [app], None
+        if settings.health_port:
+            probes, port = build_probes(), settings.health_port
+            try:
+                self._probe_server = HttpServer(
+                    probes, settings.host, port, grace_s=0, field="health_port"
+                )
+            except BaseException:
+                self._server.close()
+                raise
+            self._apps.append(probes)
 
     @property
     def port(self) -> int:
         """The port that it listens on."""
-        found: int = self._socket.getsockname()[1]
-        return found
+        return self._server.port
 
     def leave(self) -> None:
         """What a signal does: the first drains, the second hurries."""
@@ -93,22 +84,31 @@ class GatewayService:
             # Made here, for its connections belong to this event loop.
             gateway = Gateway.open(self.settings, self._metrics)
             cleanup.push_async_callback(gateway.close)
-            self._app.state.gateway = gateway
+            for app in self._apps:
+                app.state.gateway = gateway
+            if options.is_overheard:
+                _log.warning(
+                    "tokens can be read on the way: give tls_cert and tls_key", host=options.host
+                )
             if options.metrics_port:
                 cleanup.callback(
                     serve_metrics(options.metrics_host, options.metrics_port, options.registry)
                 )
             self._metrics.lag.start()
             cleanup.push_async_callback(self._metrics.lag.stop)
-            serving = asyncio.ensure_future(self._server.serve(sockets=[self._socket]))
+            serving = asyncio.ensure_future(self._server.serve_here())
             leaving = asyncio.ensure_future(self._leave_when_told(gateway))
+            if self._probe_server is not None:
+                asked = asyncio.ensure_future(self._probe_server.serve_here())
+                cleanup.push_async_callback(self._end_probes, asked)
             port = self.port
             while not (self._server.started or serving.done()):
                 await asyncio.sleep(0.01)
             gateway.lifecycle.phase = Phase.READY
             if options.port_file is not None:
                 write_port_file(options.port_file, port)
-            _log.info("listening", address=f"{self.settings.host}:{port}")
+            scheme = "https" if options.tls else "http"
+            _log.info("listening", address=f"{scheme}://{self.settings.host}:{port}")
             await serving
             leaving.cancel()
             _log.info("stopped")
@@ -129,20 +129,7 @@ class GatewayService:
         await self._second.wait()
         self._server.force_exit = True
 
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named TCP: otherwise asyncio leaves Nagle's algorithm on, 40 ms for each small answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise PortInUseError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}",
-            field="port",
-            remedy="stop what listens there, or choose another port (0 takes a free one)",
-        ) from error
-    return listener
+    async def _end_probes(self, asked: asyncio.Task[None]) -> None:
+        assert self._probe_server is not None
+        self._probe_server.should_exit = True
+        await asked

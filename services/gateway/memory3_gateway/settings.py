@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from memory3.errors import SettingsError
 from memory3.settings import PeerTlsSettings
-
-# Of gRPC servers. Taken in silence they would look like protection.
-_NOT_HERE = ("tokens_file", "tls_cert", "tls_key", "tls_client_ca", "health_port")
 
 
 class GatewaySettings(PeerTlsSettings):
@@ -53,21 +49,3 @@ class GatewaySettings(PeerTlsSettings):
     max_concurrent: int = Field(
         256, ge=1, le=4096, description="The most requests worked on at once."
     )
-
-    @classmethod
-    def load(cls, **options: Any) -> Self:
-        """As for any service.
-
-        Raises:
-            SettingsError: Also where what only gRPC servers have was set.
-        """
-        loaded = super().load(**options)
-        for field in _NOT_HERE:
-            if getattr(loaded, field):
-                raise SettingsError(
-                    f"gateway: {field} has no effect here",
-                    field=field,
-                    remedy=f"take {cls.variable(field)} away; tokens are checked by the services, "
-                    "and HTTPS ends at a proxy before the gateway",
-                )
-        return loaded

@@ -173,6 +173,23 @@ async def test_usage_and_finish_by_length(make_decoder: MakeDecoder) -> None:
     assert decoder.requests.text(answer.tokens) == answer.text
 
 
+async def test_a_stop_token_ends_it_and_is_not_said(make_decoder: MakeDecoder) -> None:
+    """The first of the token ids that may come after min_tokens is the end; it has no text."""
+    decoder = await make_decoder()
+    free = await ask(decoder, "Who is it ?", max_tokens=12)
+    stop = free.tokens[5]
+    first = free.tokens.index(stop)
+    ended = await ask(decoder, "Who is it ?", max_tokens=12, stop_token_ids=(stop,))
+    assert ended.end.reason is FinishReason.STOP
+    assert ended.tokens == free.tokens[: first + 1]
+    assert ended.text == decoder.requests.text(free.tokens[:first])
+    later = await ask(
+        decoder, "Who is it ?", max_tokens=12, min_tokens=first + 1, stop_token_ids=(stop,)
+    )
+    assert later.tokens[:first] == free.tokens[:first]
+    assert later.tokens[first] != stop
+
+
 async def test_scores_are_the_full_forwards_with_the_prompts_memories(
     make_decoder: MakeDecoder, checkpoint: Checkpoint, retriever: ScriptedRetriever
 ) -> None:

@@ -27,7 +27,8 @@ class RunningGateway:
         self.registry = CollectorRegistry()
         self.service = GatewayService(settings, self.registry)
         self.port = self.service.port
-        self.url = f"http://127.0.0.1:{self.port}"
+        scheme = "https" if self.service.options.tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self.thread.start()

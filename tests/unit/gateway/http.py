@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,10 +22,21 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-def call(method: str, url: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-    """One request; a body that is not bytes goes as JSON."""
+def call(
+    method: str,
+    url: str,
+    body: Any = None,
+    headers: dict[str, str] | None = None,
+    trust: ssl.SSLContext | None = None,
+) -> Answer:
+    """One request; a body that is not bytes goes as JSON, ``trust`` is for HTTPS."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    at = (parts.hostname or "", parts.port)
+    connection = (
+        http.client.HTTPConnection(*at, timeout=60)
+        if parts.scheme == "http"
+        else http.client.HTTPSConnection(*at, timeout=60, context=trust)
+    )
     sent = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     given = {
         **({"content-type": "application/json"} if body is not None else {}),

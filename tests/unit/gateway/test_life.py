@@ -177,18 +177,6 @@ def test_small_answers_are_not_held_back(gateway: RunningGateway) -> None:
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-@pytest.mark.parametrize("field", ["tokens_file", "tls_cert", "tls_client_ca", "health_port"])
-def test_protection_that_it_does_not_have_is_refused(
-    monkeypatch: pytest.MonkeyPatch, field: str
-) -> None:
-    """Settings of gRPC servers are not taken in silence; the error names the variable."""
-    monkeypatch.setenv(GatewaySettings.variable(field), "7")
-    with pytest.raises(SettingsError, match="has no effect") as caught:
-        GatewaySettings.load()
-    assert caught.value.field == field
-    assert GatewaySettings.variable(field) in (caught.value.remedy or "")
-
-
 def test_a_token_of_its_own_is_lent_to_nobody(
     monkeypatch: pytest.MonkeyPatch, seen: list[dict[str, Any]], make_gateway: MakeGateway
 ) -> None:

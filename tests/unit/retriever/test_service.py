@@ -3,8 +3,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from memory3_retriever.loading import load
 from memory3_retriever.metrics import RetrieverMetrics
 from memory3_retriever.service import RetrieverService
@@ -20,7 +22,9 @@ from memory3.errors import (
     PluginNotFoundError,
     SettingsError,
 )
+from memory3.launcher.ports import free_ports
 from memory3.rpc.channel import connect
+from memory3.rpc.health import LIVENESS, READINESS
 from memory3.rpc.logging import configure_logging
 from memory3.settings import ServiceSettings
 from memory3.v1 import retriever_pb2, retriever_pb2_grpc
@@ -125,6 +129,29 @@ def test_calls_before_it_is_loaded_are_told_to_wait(checkpoint: Checkpoint, tmp_
         service.load()
         service.server.health.set_ready()
         assert stub.GetInfo(request, timeout=5).num_banks == 0
+    service.server.stop(0)
+    service.close()
+
+
+def test_liveness_asks_nobody_else(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Without its encoder and its Redis it is alive and ready: restarting it would mend neither."""
+    (nobody,) = free_ports(1)
+    settings = RetrieverSettings.load(
+        checkpoint=checkpoint.path,
+        data=tmp_path / "data",
+        port=0,
+        encoder=f"127.0.0.1:{nobody}",
+        cache=f"redis://127.0.0.1:{nobody}/0",
+    )
+    service = RetrieverService(settings, CollectorRegistry())
+    service.server.start()
+    service.load()
+    service.server.health.set_ready()
+    with connect(service.server.address, retries=False) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        for name in (LIVENESS, READINESS):
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
     service.server.stop(0)
     service.close()
 

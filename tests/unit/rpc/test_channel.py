@@ -173,3 +173,31 @@ def test_outgoing_calls_carry_the_id_of_their_request() -> None:
         assert call_metadata() == (("x-request-id", "abc"),)
     finally:
         set_request_id(None)
+
+
+def test_retries_are_throttled(thread_side: Start) -> None:
+    """A service that fails all the time is not asked five times as often: retries run dry."""
+    side = thread_side()
+    with connect(side.server.address) as channel:
+        wait_ready(channel, side.server.address, 5)
+        for _ in range(8):
+            with pytest.raises(grpc.RpcError):
+                ActStub(channel).act("raise:UNAVAILABLE", timeout=10)
+        tried = _answered(side, "UNAVAILABLE") or 0
+        with pytest.raises(grpc.RpcError):
+            ActStub(channel).act("raise:UNAVAILABLE", timeout=10)
+    assert 8 < tried < 8 * 5
+    assert _answered(side, "UNAVAILABLE") == tried + 1
+
+
+def test_nothing_is_repeated_once_an_answer_has_begun(thread_side: Start) -> None:
+    """A stream that fails after its first message is told as it is, and asked for once."""
+    side = thread_side()
+    with connect(side.server.address) as channel:
+        stream = ActStub(channel).act_many("raise:UNAVAILABLE", timeout=10)
+        assert next(stream) == "before"
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    labels = {"method": f"/{SERVICE}/ActMany", "code": "UNAVAILABLE"}
+    assert side.registry.get_sample_value("memory3_rpc_requests_total", labels) == 1

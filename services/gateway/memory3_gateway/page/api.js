@@ -8,6 +8,15 @@ export const token = {
     value ? sessionStorage.setItem(TOKEN, value) : sessionStorage.removeItem(TOKEN),
 };
 
+// Nobody was told who asks. What the gateway says to programs is no help to a person here.
+export class TokenNeeded extends Error {
+  constructor(given) {
+    super(given ? "This token is not accepted here, or has expired. Give another one above."
+      : "A token is needed here. Give yours above; whoever runs this gateway makes them.");
+    this.field = "token";
+  }
+}
+
 async function send(method, path, body, signal) {
   const headers = {};
   if (body !== undefined) headers["content-type"] = "application/json";
@@ -15,6 +24,7 @@ async function send(method, path, body, signal) {
   const payload = body === undefined ? undefined : JSON.stringify(body);
   const response = await fetch(path, { method, headers, body: payload, signal });
   if (response.ok) return response;
+  if (response.status === 401) throw new TokenNeeded(token.get());
   const told = await response.json().catch(() => null);
   throw new Error(told?.error?.message ?? `the gateway answered ${response.status}`);
 }

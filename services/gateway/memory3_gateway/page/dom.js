@@ -18,13 +18,21 @@ export function showProblem(error) {
   place.textContent = error ? error.message : "";
 }
 
-// Runs what a person asked for, and shows what went wrong.
+// Shows a field that may be folded away, and lets a person write into it.
+function reveal(id) {
+  const folded = byId(id).closest("details");
+  if (folded) folded.open = true;
+  byId(id).focus();
+}
+
+// Runs what a person asked for, and shows what went wrong, and the field that would mend it.
 export async function attempt(work) {
   showProblem(null);
   try {
     return await work();
   } catch (error) {
     if (error.name !== "AbortError") showProblem(error);
+    if (error.field) reveal(error.field);
     return undefined;
   }
 }

@@ -100,7 +100,10 @@ byId("bank").addEventListener("change", () => attempt(async () => {
 byId("token").value = api.token.get();
 byId("token").addEventListener("change", () => {
   api.token.set(byId("token").value.trim());
-  attempt(loadAll);
+  attempt(async () => {
+    await loadAll();
+    byId("token").closest("details").open = false;
+  });
 });
 setInterval(() => loadStatus().catch(showProblem), STATUS_MS);
 attempt(loadAll);
