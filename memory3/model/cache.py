@@ -9,7 +9,7 @@ C = P + M + N columns, D head dim, R references.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from memory3.errors import InvalidArgumentError
 from memory3.memory.tensors import MemoryTensors
+from memory3.model.memory_block import MemoryBlock, valid_columns
 
 if TYPE_CHECKING:
     from memory3.model.transformer import Transformer
@@ -85,17 +86,39 @@ class SlotCache:
             InvalidArgumentError: More memories than fit, or one with another shape.
         """
         self.check_memories(memories, "memories")
-        self.memory_mask[slot] = False
-        if not memories:
-            return
-        kept, stop = self.tokens_kept, self.num_sinks + len(memories) * self.tokens_kept
-        part = slice(self.num_sinks, stop)
-        keys = torch.cat([m.keys for m in memories], dim=2)  # [L_m, K, R*kept, D]
-        self._memory_keys[:, slot, :, part] = keys
-        values = torch.cat([m.values for m in memories], dim=2)
-        self._memory_values[:, slot, :, part] = values
-        for place, memory in enumerate(memories):
-            self.memory_mask[slot, place * kept : place * kept + memory.num_kept] = True
+        self._attach({slot: memories})
+
+    def attach_many(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
+        """As `attach` for several slots, by one copy of all keys and one of all values.
+
+        Args:
+            memories: By slot; none clears it.
+
+        Raises:
+            InvalidArgumentError: As `attach`; no slot has changed.
+        """
+        for slot, own in memories.items():
+            self.check_memories(own, f"memories[{slot}]")
+        self._attach(memories)
+
+    def _attach(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
+        slots = sorted(memories)
+        valid = valid_columns([memories[s] for s in slots], self.num_references, self.tokens_kept)
+        self.memory_mask[self._rows(slots)] = valid.to(self.memory_mask.device)
+        # What a slot held may stay where it is not read any more.
+        filled = [slot for slot in slots if memories[slot]]
+        if filled:
+            block = MemoryBlock.of([memories[slot] for slot in filled])
+            part = slice(self.num_sinks, self.num_sinks + block.keys.shape[3])
+            rows = self._rows(filled)
+            self._memory_keys[:, rows, :, part] = block.keys
+            self._memory_values[:, rows, :, part] = block.values
+
+    def _rows(self, slots: Sequence[int]) -> slice | Tensor:
+        """Rising slot numbers as an index: a range where they are one, which is copied sooner."""
+        if slots and slots[-1] - slots[0] + 1 == len(slots):
+            return slice(slots[0], slots[-1] + 1)
+        return torch.tensor(slots, dtype=torch.int64, device=self.memory_mask.device)
 
     def check_memories(self, memories: Sequence[MemoryTensors], field: str) -> None:
         """Refuse memories that a slot cannot hold.

@@ -244,9 +244,7 @@ class ModelRunner:
         return len(chunks) * chain.chunk_length
 
     def _step(self, rows: Sequence[StepRow]) -> list[StepResult]:
-        for row in rows:
-            if row.attach is not None:
-                self._cache.attach(row.slot, row.attach)
+        self._cache.attach_many({row.slot: row.attach for row in rows if row.attach is not None})
         output = self._decode(
             [row.slot for row in rows],
             [row.token for row in rows],
