@@ -17,7 +17,7 @@ from torch import Tensor
 
 from memory3.errors import InvalidArgumentError
 from memory3.memory.tensors import MemoryTensors
-from memory3.model.memory_block import MemoryBlock, valid_columns
+from memory3.model.memory_block import side_by_side, valid_columns
 
 if TYPE_CHECKING:
     from memory3.model.transformer import Transformer
@@ -72,6 +72,8 @@ class SlotCache:
             shape = (num_slots, config.num_kv_heads, columns, config.head_dim)
             self._keys.append(torch.zeros(shape, dtype=dtype, device=device))
             self._values.append(torch.zeros(shape, dtype=dtype, device=device))
+        self._stored = {"keys": self._memory_keys, "values": self._memory_values}
+        self._writes_together = device.type != "cpu"
         self._write_sinks(model)
 
     def context_start(self, layer: int) -> int:
@@ -89,7 +91,7 @@ class SlotCache:
         self._attach({slot: memories})
 
     def attach_many(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
-        """As `attach` for several slots, by one copy of all keys and one of all values.
+        """As `attach` for several slots; on a device, in as many copies as for one.
 
         Args:
             memories: By slot; none clears it.
@@ -106,13 +108,28 @@ class SlotCache:
         valid = valid_columns([memories[s] for s in slots], self.num_references, self.tokens_kept)
         self.memory_mask[self._rows(slots)] = valid.to(self.memory_mask.device)
         # What a slot held may stay where it is not read any more.
-        filled = [slot for slot in slots if memories[slot]]
-        if filled:
-            block = MemoryBlock.of([memories[slot] for slot in filled])
-            part = slice(self.num_sinks, self.num_sinks + block.keys.shape[3])
-            rows = self._rows(filled)
-            self._memory_keys[:, rows, :, part] = block.keys
-            self._memory_values[:, rows, :, part] = block.values
+        filled = {slot: memories[slot] for slot in slots if memories[slot]}
+        if self._writes_together:
+            self._write_together(filled)
+        else:
+            self._write_each(filled)
+
+    def _write_each(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
+        """Straight into the columns: on a processor the second copy would cost more than calls."""
+        for slot, own in memories.items():
+            part = slice(self.num_sinks, self.num_sinks + len(own) * self.tokens_kept)
+            for kind, stored in self._stored.items():
+                columns = stored[:, slot, :, part]  # [L_m, K, R * kept, D]
+                torch.cat([getattr(memory, kind) for memory in own], dim=2, out=columns)
+
+    def _write_together(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
+        """By one copy of all keys and one of all values, however many slots there are."""
+        if not memories:
+            return
+        rows = self._rows(list(memories))
+        for kind, stored in self._stored.items():
+            block = side_by_side(kind, list(memories.values()))
+            stored[:, rows, :, self.num_sinks : self.num_sinks + block.shape[3]] = block
 
     def _rows(self, slots: Sequence[int]) -> slice | Tensor:
         """Rising slot numbers as an index: a range where they are one, which is copied sooner."""

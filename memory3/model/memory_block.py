@@ -8,8 +8,6 @@ which the fullest of these slots uses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -17,35 +15,22 @@ from torch import Tensor
 from memory3.memory.tensors import MemoryTensors
 
 
-@dataclass(frozen=True)
-class MemoryBlock:
-    """What B slots read.
+def side_by_side(kind: str, memories: Sequence[Sequence[MemoryTensors]]) -> Tensor:
+    """The keys or the values of B slots, each with a memory at least, [L, B, K, F * N, D].
 
-    Attributes:
-        keys: [L, B, K, F * N, D], zero where a slot has fewer memories than the fullest.
-        values: As the keys.
+    Args:
+        kind: "keys" or "values".
+        memories: Of each slot; a slot with fewer than the fullest ends with zeros.
     """
-
-    keys: Tensor
-    values: Tensor
-
-    @classmethod
-    def of(cls, memories: Sequence[Sequence[MemoryTensors]]) -> Self:
-        """Join the memories of B slots, one of which has a memory at least."""
-        fullest = max(len(own) for own in memories)
-        first = next(own[0] for own in memories if own)
-        blank = torch.zeros_like(first.keys)
-        kinds = []
-        for kind in ("keys", "values"):
-            parts = [
-                part
-                for own in memories
-                for part in (*(getattr(m, kind) for m in own), *(fullest - len(own)) * [blank])
-            ]
-            joined = torch.cat(parts, dim=2)  # [L, K, B * F * N, D]
-            L, K, _, D = joined.shape
-            kinds.append(joined.view(L, K, len(memories), -1, D).transpose(1, 2))
-        return cls(*kinds)
+    fullest = max(map(len, memories))
+    blank = torch.zeros_like(getattr(memories[0][0], kind))
+    parts = []
+    for own in memories:
+        parts += [getattr(memory, kind) for memory in own]
+        parts += (fullest - len(own)) * [blank]
+    joined = torch.cat(parts, dim=2)  # [L, K, B * F * N, D]
+    L, K, _, D = joined.shape
+    return joined.view(L, K, len(memories), -1, D).transpose(1, 2)
 
 
 def valid_columns(memories: Sequence[Sequence[MemoryTensors]], places: int, kept: int) -> Tensor:

@@ -251,11 +251,12 @@ def test_the_digest_of_a_memory_is_that_of_what_is_read(memory: MemoryTensors) -
     assert len({memory.digest, *(other.digest for other in others)}) == 5
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("together", [False, True], ids=["as on a processor", "as on a device"])
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 @torch.inference_mode()
 def test_attaching_to_many_slots_is_attaching_to_each(
-    model: Transformer, memory: MemoryTensors, data: st.DataObject
+    model: Transformer, memory: MemoryTensors, together: bool, data: st.DataObject
 ) -> None:
     """Whichever slots and however many memories, none too: the same columns are read and give the
     same logits, and the other slots keep theirs.
@@ -268,21 +269,22 @@ def test_attaching_to_many_slots_is_attaching_to_each(
         counts = {slot: data.draw(st.integers(0, 2)) for slot in slots}
         return {slot: [_drawn(memory, generator) for _ in range(counts[slot])] for slot in slots}
 
-    each, together = (SlotCache(model, num_slots=num_slots) for _ in range(2))
+    each, many = (SlotCache(model, num_slots=num_slots) for _ in range(2))
+    many._writes_together = together
     for memories in (draw(), draw()):
         for slot, own in memories.items():
             each.attach(slot, own)
-        together.attach_many(memories)
-    assert torch.equal(each.memory_mask, together.memory_mask)
+        many.attach_many(memories)
+    assert torch.equal(each.memory_mask, many.memory_mask)
     for mine, other in (
-        (each._memory_keys, together._memory_keys),
-        (each._memory_values, together._memory_values),
+        (each._memory_keys, many._memory_keys),
+        (each._memory_values, many._memory_values),
     ):
         columns = each.memory_columns
         read = each.memory_mask[None, :, None, :, None]
         assert torch.equal(mine[:, :, :, columns] * read, other[:, :, :, columns] * read)
     slots = torch.arange(num_slots)
-    logits = [model.decode(cache, slots, slots + 5).logits for cache in (each, together)]
+    logits = [model.decode(cache, slots, slots + 5).logits for cache in (each, many)]
     assert torch.equal(*logits)
 
 
