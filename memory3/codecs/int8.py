@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -36,12 +37,29 @@ class Int8Codec(Codec):
         self, payload: bytes, shape: Shape, *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
         """See `Codec.decode`."""
-        self.check_size(payload, shape)
-        whole = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+        return self.decode_batch([payload], shape, dtype=dtype, device=device)[0]
+
+    def decode_batch(
+        self,
+        payloads: Sequence[bytes],
+        shape: Shape,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Tensor:
+        """See `Codec.decode_batch`: the payloads cross to the device, and are decoded there."""
+        for payload in payloads:
+            self.check_size(payload, shape)
+        if not payloads:
+            return torch.empty(0, *shape, dtype=dtype, device=device)
+        whole = torch.frombuffer(bytearray().join(payloads), dtype=torch.uint8)
+        whole = whole.view(len(payloads), -1).to(device)
         split = 2 * math.prod(shape[:-1])
-        scales = whole[:split].view(torch.float16).view(*shape[:-1], 1).to(device)
-        codes = whole[split:].view(torch.int8).view(shape).to(device)
-        return (codes.float() * scales.float()).to(dtype)
+        # A row of them may begin at an odd byte, where no float16 can lie.
+        scales = whole[:, :split].contiguous().view(torch.float16)
+        codes = whole[:, split:].view(torch.int8).view(-1, *shape)
+        scaled = codes.float().mul_(scales.view(-1, *shape[:-1], 1).float())
+        return scaled.to(dtype)
 
     def payload_bytes(self, shape: Shape) -> int:
         """See `Codec.payload_bytes`."""
