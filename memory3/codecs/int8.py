@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from memory3.codecs.base import Codec, Shape
+from memory3.model.transfer import send_bytes
 
 _SMALLEST_SCALE = 2.0**-24  # of float16; below it a scale would be zero
 
@@ -52,8 +53,7 @@ class Int8Codec(Codec):
             self.check_size(payload, shape)
         if not payloads:
             return torch.empty(0, *shape, dtype=dtype, device=device)
-        whole = torch.frombuffer(bytearray().join(payloads), dtype=torch.uint8)
-        whole = whole.view(len(payloads), -1).to(device)
+        whole = send_bytes(payloads, device)
         split = 2 * math.prod(shape[:-1])
         # A row of them may begin at an odd byte, where no float16 can lie.
         scales = whole[:, :split].contiguous().view(torch.float16)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from memory3.codecs.base import Codec, Shape
+from memory3.model.transfer import send_bytes
 
 
 class RawCodec(Codec):
@@ -43,8 +44,8 @@ class RawCodec(Codec):
             self.check_size(payload, shape)
         if not payloads:
             return torch.empty(0, *shape, dtype=dtype, device=device)
-        bits = torch.frombuffer(bytearray().join(payloads), dtype=torch.int16)
-        return bits.view(torch.bfloat16).view(-1, *shape).to(device=device, dtype=dtype)
+        whole = send_bytes(payloads, device)
+        return whole.view(torch.bfloat16).view(-1, *shape).to(dtype)
 
     def payload_bytes(self, shape: Shape) -> int:
         """See `Codec.payload_bytes`."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from memory3.errors import InvalidArgumentError
 from memory3.memory.tensors import MemoryTensors
 from memory3.model.memory_block import side_by_side, valid_columns
+from memory3.model.transfer import send
 
 if TYPE_CHECKING:
     from memory3.model.transformer import Transformer
@@ -106,7 +107,7 @@ class SlotCache:
     def _attach(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
         slots = sorted(memories)
         valid = valid_columns([memories[s] for s in slots], self.num_references, self.tokens_kept)
-        self.memory_mask[self._rows(slots)] = valid.to(self.memory_mask.device)
+        self.memory_mask[self._rows(slots)] = send(valid, self.memory_mask.device)
         # What a slot held may stay where it is not read any more.
         filled = {slot: memories[slot] for slot in slots if memories[slot]}
         if self._writes_together:
@@ -128,14 +129,14 @@ class SlotCache:
             return
         rows = self._rows(list(memories))
         for kind, stored in self._stored.items():
-            block = side_by_side(kind, list(memories.values()))
+            block = side_by_side(kind, list(memories.values())).to(stored)
             stored[:, rows, :, self.num_sinks : self.num_sinks + block.shape[3]] = block
 
     def _rows(self, slots: Sequence[int]) -> slice | Tensor:
         """Rising slot numbers as an index: a range where they are one, which is copied sooner."""
         if slots and slots[-1] - slots[0] + 1 == len(slots):
             return slice(slots[0], slots[-1] + 1)
-        return torch.tensor(slots, dtype=torch.int64, device=self.memory_mask.device)
+        return send(torch.tensor(slots, dtype=torch.int64), self.memory_mask.device)
 
     def check_memories(self, memories: Sequence[MemoryTensors], field: str) -> None:
         """Refuse memories that a slot cannot hold.

@@ -302,7 +302,10 @@ def test_one_bad_memory_of_many_changes_no_slot(cache: SlotCache, memory: Memory
 
 
 def _drawn(memory: MemoryTensors, generator: torch.Generator) -> MemoryTensors:
-    """A memory of the same shape with other contents, perhaps of a shorter reference."""
+    """A memory of the same shape with other contents, perhaps of a shorter reference or in another
+    number format.
+    """
     kept = int(torch.randint(1, memory.keys.shape[2] + 1, (), generator=generator))
-    keys, values = (torch.randn(memory.keys.shape, generator=generator) for _ in range(2))
+    dtype = (torch.float32, torch.bfloat16)[int(torch.randint(2, (), generator=generator))]
+    keys, values = (torch.randn(memory.keys.shape, generator=generator).to(dtype) for _ in range(2))
     return replace(memory, keys=keys, values=values, num_kept=kept)
