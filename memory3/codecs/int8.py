@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from memory3.codecs.base import Codec, Shape
+from memory3.model.transfer import send_bytes
 
 _SMALLEST_SCALE = 2.0**-24  # of float16; below it a scale would be zero
 
@@ -36,12 +38,28 @@ class Int8Codec(Codec):
         self, payload: bytes, shape: Shape, *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
         """See `Codec.decode`."""
-        self.check_size(payload, shape)
-        whole = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+        return self.decode_batch([payload], shape, dtype=dtype, device=device)[0]
+
+    def decode_batch(
+        self,
+        payloads: Sequence[bytes],
+        shape: Shape,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Tensor:
+        """See `Codec.decode_batch`: the payloads cross to the device, and are decoded there."""
+        for payload in payloads:
+            self.check_size(payload, shape)
+        if not payloads:
+            return torch.empty(0, *shape, dtype=dtype, device=device)
+        whole = send_bytes(payloads, device)
         split = 2 * math.prod(shape[:-1])
-        scales = whole[:split].view(torch.float16).view(*shape[:-1], 1).to(device)
-        codes = whole[split:].view(torch.int8).view(shape).to(device)
-        return (codes.float() * scales.float()).to(dtype)
+        # A row of them may begin at an odd byte, where no float16 can lie.
+        scales = whole[:, :split].contiguous().view(torch.float16)
+        codes = whole[:, split:].view(torch.int8).view(-1, *shape)
+        scaled = codes.float().mul_(scales.view(-1, *shape[:-1], 1).float())
+        return scaled.to(dtype)
 
     def payload_bytes(self, shape: Shape) -> int:
         """See `Codec.payload_bytes`."""

@@ -22,6 +22,7 @@ from torch.nn.functional import embedding
 from memory3.codecs.base import Codec, Shape
 from memory3.codecs.codebooks import Codebooks
 from memory3.errors import CheckpointMissingFileError, InvalidArgumentError
+from memory3.model.transfer import send_bytes
 
 _LARGEST = 1e18  # squares must stay below the largest float32
 # Distances computed at a time: 8 MB in float32, which a processor's caches still help with.
@@ -97,7 +98,7 @@ class OpqCodec(Codec):
             return torch.empty(0, *shape, dtype=dtype, device=device)
         books = self._on(device)
         size = self._layout.num_bytes
-        raw = torch.frombuffer(bytearray().join(payloads), dtype=torch.uint8).to(device)
+        raw = send_bytes(payloads, device)
         wide = (len(payloads), *shape)
         grouped = _grouped(raw.view(*wide[:-1], size), books)  # [S, V, bytes]
         coarse, fine = (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from memory3.codecs.base import Codec, Shape
+from memory3.model.transfer import send_bytes
 
 
 class RawCodec(Codec):
@@ -27,9 +29,23 @@ class RawCodec(Codec):
         self, payload: bytes, shape: Shape, *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
         """See `Codec.decode`."""
-        self.check_size(payload, shape)
-        bits = torch.frombuffer(bytearray(payload), dtype=torch.int16)
-        return bits.view(torch.bfloat16).view(shape).to(device=device, dtype=dtype)
+        return self.decode_batch([payload], shape, dtype=dtype, device=device)[0]
+
+    def decode_batch(
+        self,
+        payloads: Sequence[bytes],
+        shape: Shape,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Tensor:
+        """See `Codec.decode_batch`: the payloads cross to the device together."""
+        for payload in payloads:
+            self.check_size(payload, shape)
+        if not payloads:
+            return torch.empty(0, *shape, dtype=dtype, device=device)
+        whole = send_bytes(payloads, device)
+        return whole.view(torch.bfloat16).view(-1, *shape).to(dtype)
 
     def payload_bytes(self, shape: Shape) -> int:
         """See `Codec.payload_bytes`."""

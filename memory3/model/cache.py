@@ -9,7 +9,7 @@ C = P + M + N columns, D head dim, R references.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from memory3.errors import InvalidArgumentError
 from memory3.memory.tensors import MemoryTensors
+from memory3.model.memory_block import side_by_side, valid_columns
+from memory3.model.transfer import send
 
 if TYPE_CHECKING:
     from memory3.model.transformer import Transformer
@@ -71,6 +73,8 @@ class SlotCache:
             shape = (num_slots, config.num_kv_heads, columns, config.head_dim)
             self._keys.append(torch.zeros(shape, dtype=dtype, device=device))
             self._values.append(torch.zeros(shape, dtype=dtype, device=device))
+        self._stored = {"keys": self._memory_keys, "values": self._memory_values}
+        self._writes_together = device.type != "cpu"
         self._write_sinks(model)
 
     def context_start(self, layer: int) -> int:
@@ -91,17 +95,54 @@ class SlotCache:
             InvalidArgumentError: More memories than fit, or one with another shape.
         """
         self.check_memories(memories, "memories")
-        self.memory_mask[slot] = False
+        self._attach({slot: memories})
+
+    def attach_many(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
+        """As `attach` for several slots; on a device, in as many copies as for one.
+
+        Args:
+            memories: By slot; none clears it.
+
+        Raises:
+            InvalidArgumentError: As `attach`; no slot has changed.
+        """
+        for slot, own in memories.items():
+            self.check_memories(own, f"memories[{slot}]")
+        self._attach(memories)
+
+    def _attach(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
+        slots = sorted(memories)
+        valid = valid_columns([memories[s] for s in slots], self.num_references, self.tokens_kept)
+        self.memory_mask[self._rows(slots)] = send(valid, self.memory_mask.device)
+        # What a slot held may stay where it is not read any more.
+        filled = {slot: memories[slot] for slot in slots if memories[slot]}
+        if self._writes_together:
+            self._write_together(filled)
+        else:
+            self._write_each(filled)
+
+    def _write_each(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
+        """Straight into the columns: on a processor the second copy would cost more than calls."""
+        for slot, own in memories.items():
+            part = slice(self.num_sinks, self.num_sinks + len(own) * self.tokens_kept)
+            for kind, stored in self._stored.items():
+                columns = stored[:, slot, :, part]  # [L_m, K, R * kept, D]
+                torch.cat([getattr(memory, kind) for memory in own], dim=2, out=columns)
+
+    def _write_together(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
+        """By one copy of all keys and one of all values, however many slots there are."""
         if not memories:
             return
-        kept, stop = self.tokens_kept, self.num_sinks + len(memories) * self.tokens_kept
-        part = slice(self.num_sinks, stop)
-        keys = torch.cat([m.keys for m in memories], dim=2)  # [L_m, K, R*kept, D]
-        self._memory_keys[:, slot, :, part] = keys
-        values = torch.cat([m.values for m in memories], dim=2)
-        self._memory_values[:, slot, :, part] = values
-        for place, memory in enumerate(memories):
-            self.memory_mask[slot, place * kept : place * kept + memory.num_kept] = True
+        rows = self._rows(list(memories))
+        for kind, stored in self._stored.items():
+            block = side_by_side(kind, list(memories.values())).to(stored)
+            stored[:, rows, :, self.num_sinks : self.num_sinks + block.shape[3]] = block
+
+    def _rows(self, slots: Sequence[int]) -> slice | Tensor:
+        """Rising slot numbers as an index: a range where they are one, which is copied sooner."""
+        if slots and slots[-1] - slots[0] + 1 == len(slots):
+            return slice(slots[0], slots[-1] + 1)
+        return send(torch.tensor(slots, dtype=torch.int64), self.memory_mask.device)
 
     def check_memories(self, memories: Sequence[MemoryTensors], field: str) -> None:
         """Refuse memories that a slot cannot hold.

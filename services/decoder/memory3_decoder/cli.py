@@ -40,6 +40,7 @@ def serve(
     dtype: Annotated[str | None, typer.Option(help=_help("dtype"))] = None,
     decode_step: Annotated[str | None, typer.Option(help=_help("decode_step"))] = None,
     num_threads: Annotated[int | None, typer.Option(help=_help("num_threads"))] = None,
+    cpus: Annotated[str | None, typer.Option(help=_help("cpus"))] = None,
     retrieval_timeout_s: Annotated[
         float | None, typer.Option(help=_help("retrieval_timeout_s"))
     ] = None,

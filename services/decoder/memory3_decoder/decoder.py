@@ -14,6 +14,7 @@ import torch
 from memory3.checkpoint import Checkpoint
 from memory3.errors import InvalidArgumentError, SettingsError
 from memory3.memory.reader import MemoryReader
+from memory3.model.affinity import check_cpus
 from memory3.model.config import ModelConfig
 from memory3.model.placement import check_device, choose_dtype
 from memory3.rpc.channel import check_target
@@ -127,7 +128,8 @@ class Decoder:
             SettingsError: A setting does not fit the checkpoint or the machine.
         """
         _check_retriever(settings.retriever)
-        runner = ModelRunner(settings.num_threads)
+        cpus = check_cpus(settings.cpus, settings.num_threads)
+        runner = ModelRunner(settings.num_threads, cpus)
         source: MemorySource | None = None
         try:
             checkpoint = await runner.run(lambda: Checkpoint.open(settings.checkpoint))

@@ -73,6 +73,12 @@ class DecoderSettings(PeerSettings):
         "captured at the start (graphs, on a GPU, not proven on one yet).",
     )
     num_threads: int = Field(1, ge=1, le=1024, description="The threads of the model's arithmetic.")
+    cpus: str = Field(
+        "",
+        max_length=1000,
+        description="The processors that the model's threads are bound to, such as 0-3,8, at least "
+        "as many as num_threads (Linux); empty leaves it to the system.",
+    )
     retrieval_timeout_s: float = Field(
         0.5,
         gt=0,

@@ -37,6 +37,7 @@ def serve(
     device: Annotated[str | None, typer.Option(help=_help("device"))] = None,
     dtype: Annotated[str | None, typer.Option(help=_help("dtype"))] = None,
     num_threads: Annotated[int | None, typer.Option(help=_help("num_threads"))] = None,
+    cpus: Annotated[str | None, typer.Option(help=_help("cpus"))] = None,
     batch_tokens: Annotated[int | None, typer.Option(help=_help("batch_tokens"))] = None,
     log_level: Annotated[str | None, typer.Option(help=_help("log_level"))] = None,
 ) -> None:

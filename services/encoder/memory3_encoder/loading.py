@@ -5,6 +5,8 @@ It must not know gRPC.
 
 from __future__ import annotations
 
+from functools import partial
+
 from memory3.checkpoint import Checkpoint
 from memory3.embedders.loading import load_embedder
 from memory3.rpc.logging import get_logger
@@ -25,14 +27,16 @@ def load(settings: EncoderSettings, metrics: EncoderMetrics) -> Loaded:
     Raises:
         CheckpointError: The checkpoint cannot be used.
         PluginError: The embedder or the codec cannot be loaded.
-        SettingsError: The device is not there.
+        SettingsError: The device or a processor is not there.
     """
     import torch
 
     from memory3.memory.writer import MemoryWriter
+    from memory3.model.affinity import bind_thread, check_cpus
     from memory3.model.placement import check_device, choose_dtype
     from memory3_encoder.engine.model_work import ModelWork, own_embedder
 
+    cpus = check_cpus(settings.cpus, settings.num_threads)
     checkpoint = Checkpoint.open(settings.checkpoint)
     codecs = CodecShelf(settings.codec, checkpoint.codec_file)
     embedder = load_embedder(settings.embedder, checkpoint.embedder_dir)
@@ -43,7 +47,9 @@ def load(settings: EncoderSettings, metrics: EncoderMetrics) -> Loaded:
     limits = Limits(settings.batch_tokens, settings.queue_size, settings.linger_ms / 1000)
     writer = MemoryWriter(model, checkpoint.config)
     work = ModelWork(writer, checkpoint.digest, own_embedder(embedder, dtype))
-    engine = EncoderEngine(work, embedder, limits, metrics, work.embeds)
+    engine = EncoderEngine(
+        work, embedder, limits, metrics, work.embeds, begin=partial(bind_thread, cpus)
+    )
     _log.info(
         "loaded",
         checkpoint=checkpoint.digest,

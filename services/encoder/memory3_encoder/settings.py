@@ -35,6 +35,12 @@ class EncoderSettings(ServiceSettings):
         "multiplies it in hardware, float32 elsewhere.",
     )
     num_threads: int = Field(1, ge=1, le=1024, description="The threads of the model's arithmetic.")
+    cpus: str = Field(
+        "",
+        max_length=1000,
+        description="The processors that the model's threads are bound to, such as 0-3,8, at least "
+        "as many as num_threads (Linux); empty leaves it to the system.",
+    )
     batch_tokens: int = Field(
         4096, ge=1, le=1 << 20, description="The most tokens in a batch, padding included."
     )

@@ -47,6 +47,7 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         left_out: Ids whose memory cannot be had.
         requests: Every request, in the order of arrival.
         request_ids: The id that each of them carried.
+        sent: Ids of the memories sent, once for each time.
         digest: The checkpoint the bank belongs to.
         revision: The bank's revision.
         num_cancelled: Calls that the caller gave up.
@@ -70,6 +71,7 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         self.left_out: set[str] = set()
         self.requests: list[retriever_pb2.RetrieveRequest] = []
         self.request_ids: list[str] = []
+        self.sent: list[str] = []
         self.revision = 1
         self.num_cancelled = 0
         self._lock = threading.Lock()
@@ -167,6 +169,7 @@ class ScriptedRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
                 )
             )
         for key in to_send:
+            self.sent.append(key)
             envelope = self.envelopes[key]
             for offset in range(0, len(envelope), PIECE_BYTES):
                 yield retriever_pb2.RetrieveResponse(

@@ -95,6 +95,32 @@ def test_newest_is_limited() -> None:
     assert list(held.newest("banks/x", 2)) == ["f", "e"]
 
 
+def test_what_is_read_elsewhere_stays_named() -> None:
+    """A memory beyond the budget is named as long as it lives, after those kept, without bytes."""
+    held, mine = cache(1), memory()
+    held.confirm("banks/x", "a", mine)
+    held.confirm("banks/x", "b", memory())
+    assert list(held.newest("banks/x", 10)) == ["b", "a"]
+    assert held.newest("banks/x", 10)["a"] is mine
+    assert held.newest("banks/y", 10) == {}
+    assert (len(held), held.num_bytes) == (1, SIZE)
+    del mine
+    assert list(held.newest("banks/x", 10)) == ["b"]
+
+
+def test_what_is_read_elsewhere_goes_with_its_bank() -> None:
+    """A bank made anew names nothing of the old one, and a budget of zero names nothing."""
+    held, mine = cache(1), memory()
+    held.see_revision("banks/x", 5)
+    for key, each in (("a", mine), ("b", memory())):
+        held.confirm("banks/x", key, each)
+    held.see_revision("banks/x", 1)
+    assert held.newest("banks/x", 10) == {}
+    none = cache(0)
+    none.confirm("banks/x", "a", mine)
+    assert none.newest("banks/x", 10) == {}
+
+
 @given(
     strategies.lists(
         strategies.tuples(
@@ -111,3 +137,4 @@ def test_bytes_are_always_those_of_the_entries(steps: list[tuple[str, str, int]]
         held.confirm(bank, key, memory(size))
         kept = [*held.newest("banks/x", 99).values(), *held.newest("banks/y", 99).values()]
         assert held.num_bytes == sum(entry.num_bytes for entry in kept) <= 3 * SIZE
+        del kept  # what somebody holds stays named

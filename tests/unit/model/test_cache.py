@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from memory3.errors import InvalidArgumentError
 from memory3.memory.tensors import MemoryTensors
@@ -14,6 +16,7 @@ from memory3.memory.writer import MemoryWriter
 from memory3.model.cache import SlotCache
 from memory3.model.transformer import Transformer
 from memory3.testing.checkpoints import tiny_config, tiny_model
+from tests.strategies import seeds
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +249,63 @@ def test_the_digest_of_a_memory_is_that_of_what_is_read(memory: MemoryTensors) -
         replace(memory, keys=memory.keys.bfloat16(), values=memory.values.bfloat16()),
     )
     assert len({memory.digest, *(other.digest for other in others)}) == 5
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["as on a processor", "as on a device"])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+@torch.inference_mode()
+def test_attaching_to_many_slots_is_attaching_to_each(
+    model: Transformer, memory: MemoryTensors, together: bool, data: st.DataObject
+) -> None:
+    """Whichever slots and however many memories, none too: the same columns are read and give the
+    same logits, and the other slots keep theirs.
+    """
+    num_slots, seed = 6, data.draw(seeds)
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw() -> dict[int, list[MemoryTensors]]:
+        slots = data.draw(st.lists(st.integers(0, num_slots - 1), unique=True))
+        counts = {slot: data.draw(st.integers(0, 2)) for slot in slots}
+        return {slot: [_drawn(memory, generator) for _ in range(counts[slot])] for slot in slots}
+
+    each, many = (SlotCache(model, num_slots=num_slots) for _ in range(2))
+    many._writes_together = together
+    for memories in (draw(), draw()):
+        for slot, own in memories.items():
+            each.attach(slot, own)
+        many.attach_many(memories)
+    assert torch.equal(each.memory_mask, many.memory_mask)
+    for mine, other in (
+        (each._memory_keys, many._memory_keys),
+        (each._memory_values, many._memory_values),
+    ):
+        columns = each.memory_columns
+        read = each.memory_mask[None, :, None, :, None]
+        assert torch.equal(mine[:, :, :, columns] * read, other[:, :, :, columns] * read)
+    slots = torch.arange(num_slots)
+    logits = [model.decode(cache, slots, slots + 5).logits for cache in (each, many)]
+    assert torch.equal(*logits)
+
+
+@torch.inference_mode()
+def test_one_bad_memory_of_many_changes_no_slot(cache: SlotCache, memory: MemoryTensors) -> None:
+    """The error names slot and place, and what the other slot held stays."""
+    cache.attach(0, [memory])
+    before = cache.memory_mask.clone(), cache._memory_keys.clone()
+    other = replace(memory, keys=memory.keys + 1)
+    with pytest.raises(InvalidArgumentError) as caught:
+        cache.attach_many({0: [other, other], 1: [other, replace(memory, num_kept=0)]})
+    assert caught.value.field == "memories[1][1]"
+    assert torch.equal(before[0], cache.memory_mask)
+    assert torch.equal(before[1], cache._memory_keys)
+
+
+def _drawn(memory: MemoryTensors, generator: torch.Generator) -> MemoryTensors:
+    """A memory of the same shape with other contents, perhaps of a shorter reference or in another
+    number format.
+    """
+    kept = int(torch.randint(1, memory.keys.shape[2] + 1, (), generator=generator))
+    dtype = (torch.float32, torch.bfloat16)[int(torch.randint(2, (), generator=generator))]
+    keys, values = (torch.randn(memory.keys.shape, generator=generator).to(dtype) for _ in range(2))
+    return replace(memory, keys=keys, values=values, num_kept=kept)

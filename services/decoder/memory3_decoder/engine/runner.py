@@ -18,6 +18,7 @@ from torch import Tensor
 
 from memory3.memory.tensors import MemoryTensors
 from memory3.memory.writer import MemoryWriter
+from memory3.model.affinity import bind_thread
 from memory3.model.cache import SlotCache
 from memory3.model.step import StepKind, make_step
 from memory3.model.transformer import StepOutput, Transformer
@@ -113,15 +114,15 @@ class ModelRunner:
 
     Args:
         num_threads: Threads torch may use inside one operation.
+        cpus: Processors that the thread and torch's are bound to; none leaves it to the system.
     """
 
-    def __init__(self, num_threads: int) -> None:
-        self._thread = ThreadPoolExecutor(
-            1,
-            thread_name_prefix="model",
-            initializer=torch.set_num_threads,
-            initargs=(num_threads,),
-        )
+    def __init__(self, num_threads: int, cpus: frozenset[int] = frozenset()) -> None:
+        def begin() -> None:
+            bind_thread(cpus)
+            torch.set_num_threads(num_threads)
+
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model", initializer=begin)
 
     async def load(
         self,
@@ -281,9 +282,7 @@ class ModelRunner:
         self._cache.paste_context(job.slot, 0, job.columns)
 
     def _step(self, rows: Sequence[StepRow]) -> list[StepResult]:
-        for row in rows:
-            if row.attach is not None:
-                self._cache.attach(row.slot, row.attach)
+        self._cache.attach_many({row.slot: row.attach for row in rows if row.attach is not None})
         output = self._decode(
             [row.slot for row in rows],
             [row.token for row in rows],

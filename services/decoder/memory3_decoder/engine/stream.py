@@ -29,21 +29,19 @@ class EventStream:
     def fail(self, error: Memory3Error) -> None:
         """End the stream with an error, after the events before it."""
         if not self._closed:
-            self._closed = True
-            self._events.put_nowait(error)
+            self._close(error)
 
     def end(self) -> None:
         """End the stream."""
         if not self._closed:
-            self._closed = True
-            self._events.put_nowait(None)
+            self._close(None)
 
     def cancel(self) -> None:
         """Stop generating; does nothing once the stream has ended."""
         if not self._closed:
-            self._closed = True
-            self._events.put_nowait(None)
-            self._on_cancel()
+            on_cancel = self._on_cancel
+            self._close(None)
+            on_cancel()
 
     def __aiter__(self) -> Self:
         return self
@@ -62,3 +60,14 @@ class EventStream:
 
     def __exit__(self, *_: object) -> None:
         self.cancel()
+
+    def _close(self, last: Memory3Error | None) -> None:
+        self._closed = True
+        self._events.put_nowait(last)
+        # It holds the request, which holds this stream: let go, so that the memories of a request
+        # are freed when it ends and not when the garbage collector next looks for cycles.
+        self._on_cancel = _nothing
+
+
+def _nothing() -> None:
+    pass

@@ -5,7 +5,10 @@ checkpoint, and a bank has one checkpoint and one codec, so (bank, id) names one
 entry is used only when the retriever's answer to the call at hand names that id, so what was
 deleted from a bank is never attached again. A bank that was deleted and made anew may have another
 codec; its revision starts over, which drops what is held of it. What no answer has named for
-``max_age_s`` is dropped, so that erased text does not live on here. Used from the event loop only.
+``max_age_s`` is dropped, so that erased text does not live on here.
+
+A memory that fell out of the budget while a sequence still reads it is there all the same, so it is
+named as held as long as it lives; that takes no bytes of its own. Used from the event loop only.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
+from weakref import WeakValueDictionary
 
 from memory3.memory.tensors import MemoryTensors
 
@@ -30,7 +35,7 @@ class MemoryCache:
     """A byte-bounded cache of decoded memories, least recently confirmed first out.
 
     Args:
-        max_bytes: Budget; 0 keeps nothing.
+        max_bytes: Budget; 0 keeps nothing, and names nothing as held.
         max_age_s: Seconds after which an entry that no answer has named is dropped.
         clock: Seconds from a monotonic clock.
     """
@@ -43,20 +48,25 @@ class MemoryCache:
         self._max_age_s = max_age_s
         self._clock = clock
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._alive: WeakValueDictionary[tuple[str, str], MemoryTensors] = WeakValueDictionary()
         self._revisions: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def newest(self, bank: str, limit: int) -> dict[str, MemoryTensors]:
-        """The memories of a bank that were confirmed last, by reference id; at most ``limit``."""
+        """The memories of a bank that were confirmed last, by reference id; at most ``limit``.
+
+        Those kept come before those that only a sequence still reads.
+        """
         self._drop_old()
+        kept = ((key, entry.memory) for key, entry in reversed(self._entries.items()))
         found: dict[str, MemoryTensors] = {}
-        for (owner, reference_id), entry in reversed(self._entries.items()):
+        for (owner, reference_id), memory in chain(kept, reversed(list(self._alive.items()))):
             if len(found) == limit:
                 break
             if owner == bank:
-                found[reference_id] = entry.memory
+                found.setdefault(reference_id, memory)
         return found
 
     def see_revision(self, bank: str, revision: int) -> bool:
@@ -70,14 +80,20 @@ class MemoryCache:
         self._revisions[bank] = revision
         if not is_same:
             self._drop([key for key in self._entries if key[0] == bank])
+            for key in [key for key in self._alive if key[0] == bank]:
+                del self._alive[key]
         return is_same
 
     def confirm(self, bank: str, reference_id: str, memory: MemoryTensors) -> None:
         """Keep a memory that an answer named, as the newest."""
-        self._drop([(bank, reference_id)])
+        key = (bank, reference_id)
+        self._drop([key])
+        self._alive.pop(key, None)
+        if self._max_bytes:
+            self._alive[key] = memory
         if memory.num_bytes > self._max_bytes:
             return
-        self._entries[bank, reference_id] = _Entry(memory, self._clock())
+        self._entries[key] = _Entry(memory, self._clock())
         self.num_bytes += memory.num_bytes
         while self.num_bytes > self._max_bytes:
             self._drop([next(iter(self._entries))])

@@ -56,6 +56,7 @@ class Batcher(Generic[ItemT, ResultT]):
         length: The length of an item, at least 1.
         limits: What bounds queue and batches.
         observe: Called after each batch with its items, padded length and seconds.
+        begin: Called first on the thread.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class Batcher(Generic[ItemT, ResultT]):
         length: Callable[[ItemT], int],
         limits: Limits,
         observe: Callable[[int, int, float], None],
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         self._name, self._run, self._length = name, run, length
+        self._begin = begin
         self._limits, self._observe = limits, observe
         self._changed = threading.Condition()
         self._turns: deque[Ticket[ItemT, ResultT]] = deque()
@@ -152,6 +155,7 @@ class Batcher(Generic[ItemT, ResultT]):
         )
 
     def _work(self) -> None:
+        self._begin()
         while batch := self._next_batch():
             started = time.perf_counter()
             results = self._results(batch)

@@ -34,6 +34,7 @@ class EncoderEngine:
         limits: Bounds of the model's batches and of both queues; lengths are tokens.
         metrics: Counts.
         embeds: Whether writing a text of so many tokens gives its vector as well.
+        begin: Called first on each of both threads.
     """
 
     def __init__(
@@ -43,17 +44,20 @@ class EncoderEngine:
         limits: Limits,
         metrics: EncoderMetrics,
         embeds: Callable[[str, int], bool] = lambda text, num_tokens: False,
+        *,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         self.embedder = embedder
         self._embeds = embeds
         self._encoding: Batcher[EncodeItem, Written] = Batcher(
             "encode", write, lambda item: len(item.tokens), limits,
-            metrics.batch_observer("encode"),
+            metrics.batch_observer("encode"), begin,
         )  # fmt: skip
         self._embedding: Batcher[EmbedItem, Vectors] = Batcher(
             "embed", self._embed_batch, _length_of_text,
             # No lingering: a query waits for its vector before anything else can begin.
             Limits(limits.budget, limits.max_waiting), metrics.batch_observer("embed"),
+            begin,
         )  # fmt: skip
         metrics.watch_queue("encode", lambda: self._encoding.num_waiting)
         metrics.watch_queue("embed", lambda: self._embedding.num_waiting)
