@@ -186,8 +186,6 @@ def _channel_arguments(
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", 20_000),
-        # The default is half a minute, in which all replicas may have been replaced.
-        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.service_config", json.dumps(config)),
         ("grpc.enable_retries", int(retries)),
         # Above this gRPC stops retrying in silence; its default is 256 KiB.

@@ -16,11 +16,12 @@ from memory3.rpc import server as server_module
 from memory3.rpc.channel import connect, wait_ready
 from memory3.rpc.options import ServerOptions
 from memory3.rpc.server import build_server
-from tests.dns_server import DnsServer
+from tests.name_server import NameServer
 from tests.unit.rpc.act import SERVICE, ActServicer, ActStub, adder
 from tests.waiting import eventually
 
 PODS = ("127.0.0.1", "127.0.0.2")
+NAME = "pods.test"
 
 
 class Pod:
@@ -73,14 +74,15 @@ def start(port: int) -> Iterator[Start]:
 def test_calls_take_turns_and_later_pods_are_found(start: Start, port: int) -> None:
     """Connections that end by age make callers ask again who is there; no call fails meanwhile."""
     first = start(PODS[0])
-    with DnsServer(PODS[0]) as names:
-        target = f"dns://127.0.0.1:{names.port}/pods.test:{port}"
+    with NameServer() as names:
+        names.tell(NAME, PODS[:1])
+        target = names.target(NAME, port)
         with connect(target) as channel:
             wait_ready(channel, target, 10)
             stub = ActStub(channel)
             assert stub.act("say:a", timeout=10) == "a"
             second = start(PODS[1])
-            names.addresses = PODS
+            names.tell(NAME, PODS)
 
             def both() -> bool:
                 assert stub.act("say:b", timeout=10) == "b"
@@ -97,13 +99,14 @@ def test_calls_take_turns_and_later_pods_are_found(start: Start, port: int) -> N
 def test_a_pod_at_another_address_is_found_soon(start: Start, port: int) -> None:
     """The only pod is replaced by one elsewhere: calls fail for seconds, not for half a minute."""
     first = start(PODS[0])
-    with DnsServer(PODS[0]) as names:
-        target = f"dns://127.0.0.1:{names.port}/pods.test:{port}"
+    with NameServer() as names:
+        names.tell(NAME, PODS[:1])
+        target = names.target(NAME, port)
         with connect(target) as channel:
             wait_ready(channel, target, 10)
             assert ActStub(channel).act("say:a", timeout=10) == "a"
             first.server.stop(0)
-            names.addresses = PODS[1:]
+            names.tell(NAME, PODS[1:])
             second = start(PODS[1])
             # Its own deadline says how long it may take; gRPC's default would be 30 s.
             told = ActStub(channel).act("say:b", timeout=15, wait_for_ready=True)
@@ -112,7 +115,7 @@ def test_a_pod_at_another_address_is_found_soon(start: Start, port: int) -> None
 
 def test_clients_ping_no_more_often_than_servers_allow() -> None:
     """A server closes the connection of a client that pings too often: both ends agree."""
-    client = dict(channel_module._channel_arguments(1, True))
+    client = dict(channel_module._channel_arguments(1, True, False))
     server = dict(server_module._channel_arguments(ServerOptions(service=SERVICE)))
     assert client["grpc.keepalive_time_ms"] >= 60_000
     assert server["grpc.http2.min_ping_interval_without_data_ms"] < client["grpc.keepalive_time_ms"]
@@ -120,8 +123,8 @@ def test_clients_ping_no_more_often_than_servers_allow() -> None:
 
 
 def test_nobody_behind_the_name_is_unavailable(port: int) -> None:
-    """A name that DNS does not know is UNAVAILABLE, and is asked for again."""
-    with DnsServer() as names, connect(f"dns://127.0.0.1:{names.port}/pods.test:{port}") as channel:
+    """A name that DNS does not know is UNAVAILABLE, within the call's time."""
+    with NameServer() as names, connect(names.target(NAME, port)) as channel:
         with pytest.raises(grpc.RpcError) as caught:
             ActStub(channel).act("say:a", timeout=10)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
