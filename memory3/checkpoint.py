@@ -161,6 +161,7 @@ class Checkpoint:
         device: str = "cpu",
         writing_half: bool = False,
         packed: bool = False,
+        row_bytes: int = 0,
     ) -> Transformer:
         """The model in evaluation mode. Imports torch.
 
@@ -171,6 +172,7 @@ class Checkpoint:
                 logits; the others are not read from disk, and there is no output matrix.
             packed: Its matrices packed for inference, where the device has such kernels; it cannot
                 be trained or saved then.
+            row_bytes: Most bytes of second copies of packed matrices, for steps of one sequence.
 
         Raises:
             CheckpointFormatError: The weights are no safetensors file.
@@ -194,7 +196,7 @@ class Checkpoint:
         model.load_state_dict(weights, strict=True, assign=True)
         model = model.to(dtype).eval().requires_grad_(False)
         if packed:
-            pack(model, with_head=not writing_half)
+            pack(model, with_head=not writing_half, row_bytes=row_bytes)
         return model
 
     def info(self) -> CheckpointInfo:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from memory3_decoder.settings import DecoderSettings
 
 from benchmarks.decoder.shapes import VOCABULARY, Shape, random_model
 from benchmarks.decoder.sizes import Sizes
@@ -24,6 +25,8 @@ from memory3.model.packing import pack
 
 BATCHES = (1, 8)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# As a decoder comes.
+_ROW_BYTES: int = DecoderSettings.model_fields["row_matrix_bytes"].default
 
 # Seconds for one step of a batch.
 Step = Callable[[], float]
@@ -74,7 +77,7 @@ def _per_token(shape: Shape) -> int:
 
 def _ours(name: str, dtype: torch.dtype, size: int, sizes: Sizes) -> Step:
     model = random_model(name).to(dtype)
-    pack(model)
+    pack(model, row_bytes=_ROW_BYTES)
     cache = SlotCache(model, num_slots=size, context_length=sizes.num_in + 2 * sizes.num_steps)
     slots = torch.arange(size)
 

@@ -141,7 +141,12 @@ class Decoder:
             tokenizer = await runner.run(lambda: checkpoint.tokenizer)
             num_tokens = min(checkpoint.config.vocab_size, tokenizer.get_vocab_size())
             await runner.load(
-                lambda: checkpoint.load_model(dtype=dtype, device=settings.device, packed=True),
+                lambda: checkpoint.load_model(
+                    dtype=dtype,
+                    device=settings.device,
+                    packed=True,
+                    row_bytes=settings.row_matrix_bytes,
+                ),
                 num_slots=settings.num_slots,
                 context_length=context_length,
                 num_tokens=num_tokens,

@@ -79,6 +79,12 @@ class DecoderSettings(PeerSettings):
         description="The processors that the model's threads are bound to, such as 0-3,8, at least "
         "as many as num_threads (Linux); empty leaves it to the system.",
     )
+    row_matrix_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=0,
+        description="The bytes of second copies of the weights, for steps of one sequence, made on "
+        "a processor where they are measured to be faster; 0 for none.",
+    )
     retrieval_timeout_s: float = Field(
         0.5,
         gt=0,

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from memory3.memory.writer import MemoryWriter
+from memory3.model import row_matrices
 from memory3.model.cache import SlotCache
 from memory3.model.packing import PackedLinear, can_pack, pack
 from memory3.model.transformer import Transformer
@@ -44,6 +45,50 @@ def said(model: Transformer) -> list[torch.Tensor]:
             found.append(model.decode(cache, slots, torch.tensor([7, 8, 9]) + step).logits)
             found.append(model.decode(cache, slots[1:2], torch.tensor([step])).logits)
     return found
+
+
+@pytest.fixture
+def always_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Second copies are kept, however fast they are here."""
+    monkeypatch.setattr(row_matrices, "_LEAST_GAIN", 0.0)
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_a_second_copy_for_one_row_says_the_same(
+    changes: dict[str, Any], always_kept: None
+) -> None:
+    """Steps of one sequence by the copies, all else by what is packed."""
+    plain = tiny_model(replace(tiny_config(), **changes))
+    copied = deepcopy(plain)
+    pack(copied, row_bytes=2**30)
+    layers = _packed_layers(copied)
+    assert layers
+    assert all(layer.row_matrix is not None for layer in layers)
+    for expected, actual in zip(said(plain), said(copied), strict=True):
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_second_copies_are_bounded_and_useless_ones_let_go(
+    always_kept: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more bytes than allowed, none without any, and none that is not faster."""
+    whole = sum(layer.in_features * layer.out_features * 4 for layer in _packed_with(2**30))
+    bounded = [layer.row_matrix for layer in _packed_with(whole // 2)]
+    num_bytes = sum(matrix.nbytes for matrix in bounded if matrix is not None)
+    assert 0 < num_bytes <= whole // 2
+    assert all(layer.row_matrix is None for layer in _packed_with(0))
+    monkeypatch.setattr(row_matrices, "_LEAST_GAIN", float("inf"))
+    assert all(layer.row_matrix is None for layer in _packed_with(2**30))
+
+
+def _packed_with(row_bytes: int) -> list[PackedLinear]:
+    model = tiny_model()
+    pack(model, row_bytes=row_bytes)
+    return _packed_layers(model)
+
+
+def _packed_layers(model: Transformer) -> list[PackedLinear]:
+    return [layer for layer in model.modules() if isinstance(layer, PackedLinear)]
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
