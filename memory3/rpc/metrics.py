@@ -20,10 +20,37 @@ _LATENCY_BUCKETS_S = (
 _by_registry: weakref.WeakKeyDictionary[CollectorRegistry, RpcMetrics] = weakref.WeakKeyDictionary()
 
 
-class RpcMetrics:
+class ServiceMetrics:
+    """Whether a service takes work, and which version it is; whatever it speaks.
+
+    Args:
+        registry: Where they are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._ready = Gauge(
+            "memory3_ready",
+            "1 while the service takes work: not while it loads or drains.",
+            registry=registry,
+        )
+        build = Gauge(
+            "memory3_build_info",
+            "Always 1; its label is the version that runs.",
+            ["version"],
+            registry=registry,
+        )
+        build.labels(memory3.__version__).set(1)
+
+    def watch(self, lifecycle: Lifecycle) -> None:
+        """Show the phase of a server, read when Prometheus asks."""
+        self._ready.set_function(lambda: float(lifecycle.phase is Phase.READY))
+
+
+class RpcMetrics(ServiceMetrics):
     """Counters and histograms of calls, registered once in a registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
         self.requests = Counter(
             "memory3_rpc_requests",
             "Calls answered, by status code.",
@@ -51,26 +78,10 @@ class RpcMetrics:
             "New files of tokens that could not be used, so that the old one stayed in force.",
             registry=registry,
         )
-        self._ready = Gauge(
-            "memory3_ready",
-            "1 while the service takes work: not while it loads or drains.",
-            registry=registry,
-        )
-        build = Gauge(
-            "memory3_build_info",
-            "Always 1; its label is the version that runs.",
-            ["version"],
-            registry=registry,
-        )
-        build.labels(memory3.__version__).set(1)
 
     def count_identity(self, name: str, code: str) -> None:
         """Count a call of an identity; there are no more of these than tokens in the file."""
         self._identities.labels(name, code).inc()
-
-    def watch(self, lifecycle: Lifecycle) -> None:
-        """Show the phase of a server, read when Prometheus asks."""
-        self._ready.set_function(lambda: float(lifecycle.phase is Phase.READY))
 
     @classmethod
     def on(cls, registry: CollectorRegistry) -> RpcMetrics:

@@ -247,6 +247,31 @@ def test_a_pod_that_does_not_become_ready_takes_nobodys_place(manifests: Manifes
             assert strategy == {"maxSurge": 1, "maxUnavailable": 0}
 
 
+def test_redis_is_a_bounded_cache(rendered: dict[str, Manifests]) -> None:
+    """It forgets what was used longest ago before its pod is too large; nothing goes to disk."""
+    manifests = rendered["production"]
+    redis = manifests.get("StatefulSet", "redis")
+    told = manifests.get("ConfigMap", _config_of(redis))["data"]["redis.conf"]
+    settings = dict(
+        line.split(maxsplit=1)
+        for line in told.splitlines()
+        if line and not line.startswith("#") and " " in line
+    )
+    assert settings["maxmemory-policy"] == "allkeys-lru"
+    assert (settings["save"], settings["appendonly"]) == ('""', "no")
+    limit = next(c for c in pod(redis)["containers"] if c["name"] == "redis")["resources"]["limits"]
+    bounded = re.fullmatch(r"(\d+)gb", settings["maxmemory"])
+    allowed = re.fullmatch(r"(\d+)Gi", limit["memory"])
+    assert bounded is not None
+    assert allowed is not None
+    assert int(bounded[1]) < int(allowed[1])
+
+
+def _config_of(workload: dict[str, Any]) -> str:
+    (name,) = [v["configMap"]["name"] for v in pod(workload)["volumes"] if "configMap" in v]
+    return str(name)
+
+
 def test_decoders_scale_on_a_metric_that_they_have(rendered: dict[str, Manifests]) -> None:
     """What the scaler asks for is what the adapter's rule gives, and what a decoder registers."""
     scaler = rendered["production"].get("HorizontalPodAutoscaler", "decoder")

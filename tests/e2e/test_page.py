@@ -42,10 +42,10 @@ def ask(page: Any, question: str) -> str:
     return str(page.locator(".answer:not(.old) .said").inner_text())
 
 
-def picture(page: Any, name: str) -> None:
-    """Keep a picture, where the environment says so."""
+def picture(page: Any, name: str, *, whole: bool = False) -> None:
+    """Keep a picture of what is seen, or of the whole page, where the environment says so."""
     if PICTURES:
-        page.screenshot(path=f"{PICTURES}/{name}.png")
+        page.screenshot(path=f"{PICTURES}/{name}.png", full_page=whole)
 
 
 def test_ask_see_correct_and_ask_again(page: Any) -> None:
@@ -67,7 +67,7 @@ def test_ask_see_correct_and_ask_again(page: Any) -> None:
     assert "trumpet" in ask(page, question)
     assert "cello" in page.locator(".answer.old .said").inner_text()
     page.locator(".answer:not(.old) .part").first.click()
-    picture(page, "page-corrected")
+    picture(page, "page-corrected", whole=True)
 
     row = page.locator("#references li", has_text="Elsa Durand")
     row.get_by_role("button", name="Erase").click()

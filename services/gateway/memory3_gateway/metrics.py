@@ -8,18 +8,21 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from memory3.observability.event_loop import EventLoopLag
+from memory3.rpc.metrics import ServiceMetrics
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
-class GatewayMetrics:
-    """Counters, gauges and histograms of requests, and the event loop's lag.
+class GatewayMetrics(ServiceMetrics):
+    """Counters, gauges and histograms of requests, beside those that every service has, and the event
+    loop's lag.
 
     Args:
         registry: Where they are registered, once each.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
         self.lag = EventLoopLag(registry)
         self.requests = Counter(
             "memory3_http_requests",

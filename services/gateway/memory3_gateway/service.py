@@ -84,6 +84,7 @@ class GatewayService:
             # Made here, for its connections belong to this event loop.
             gateway = Gateway.open(self.settings, self._metrics)
             cleanup.push_async_callback(gateway.close)
+            self._metrics.watch(gateway.lifecycle)
             for app in self._apps:
                 app.state.gateway = gateway
             if options.is_overheard:

@@ -68,6 +68,7 @@ def test_probes_tell_of_the_decoder(gateway: RunningGateway, services: Services)
     assert call("GET", f"{gateway.url}/ready").json == {
         "ready": True, "phase": "ready", "decoder": "ready",
     }  # fmt: skip
+    assert gateway.registry.get_sample_value("memory3_ready") == 1
     services.servers["decoder"].stop(0)
     answer = call("GET", f"{gateway.url}/ready")
     assert (answer.status, answer.json["ready"]) == (503, False)
@@ -88,6 +89,7 @@ def test_draining_lets_streams_finish(make_gateway: MakeGateway) -> None:
     assert eventually(lambda: call("GET", f"{gateway.url}/ready").status == 503)
     # Still answered: callers need time to see that it leaves.
     assert call("GET", f"{gateway.url}/api/status").json["phase"] == "draining"
+    assert gateway.registry.get_sample_value("memory3_ready") == 0
     gateway.service._server.should_exit = True
     assert sum(1 for piece in pieces if piece.choices[0].text) == 50
     gateway.leave()

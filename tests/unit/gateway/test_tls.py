@@ -6,6 +6,8 @@ import re
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +214,28 @@ def test_a_taken_port_for_probes_is_told() -> None:
         GatewayService(settings, CollectorRegistry())
     assert caught.value.field == "health_port"
     socket.create_server(("127.0.0.1", port)).close()
+
+
+@pytest.mark.parametrize("protection", ["none", "certificate", "clients' certificates"])
+def test_a_container_checks_itself(
+    make_gateway: MakeGateway,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    protection: str,
+) -> None:
+    """Told what the gateway is told, the check finds its port and its scheme; 1 where none is."""
+    probes, nobody = free_ports(2)
+    given: dict[str, Any] = {} if protection == "none" else _files(certificates)
+    if protection == "clients' certificates":
+        given |= {"tls_client_ca": certificates.authority, "health_port": probes}
+    gateway = make_gateway(**given, allowed_hosts="chat.example")
+    for name, value in {**given, "port": gateway.port}.items():
+        monkeypatch.setenv(f"MEMORY3_GATEWAY_{name.upper()}", str(value))
+    command = [sys.executable, "-m", "memory3_gateway.self_check"]
+    assert subprocess.run(command, timeout=60).returncode == 0
+    for name in ("PORT", "HEALTH_PORT"):
+        monkeypatch.setenv(f"MEMORY3_GATEWAY_{name}", str(nobody))
+    assert subprocess.run(command, timeout=60).returncode == 1
 
 
 @needs_chromium
