@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -20,7 +19,7 @@ from memory3.rpc.guard import Call, CallGuard
 from memory3.rpc.security.authorizer import aio_check_requests, check_request, check_requests
 from memory3.rpc.status import abort_with, aio_abort_with
 from memory3.rpc.undecodable import aio_checked_stream, checked, checked_stream, lenient, only
-from memory3.rpc.unguarded import aio_unguarded, behaviour_of, unguarded
+from memory3.rpc.unguarded import Probes, aio_unguarded, behaviour_of, unguarded
 
 # Handlers are untyped in grpc's own interface: messages of any service pass through here.
 _Handler = Any
@@ -37,10 +36,10 @@ class ThreadInterceptor(grpc.ServerInterceptor):
 
     Args:
         guard: Guards them.
-        probes: The threads for what is unguarded, so that it never waits for guarded calls.
+        probes: Answer what is unguarded.
     """
 
-    def __init__(self, guard: CallGuard, probes: ThreadPoolExecutor) -> None:
+    def __init__(self, guard: CallGuard, probes: Probes) -> None:
         self._guard = guard
         self._probes = probes
 

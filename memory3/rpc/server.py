@@ -28,7 +28,7 @@ from memory3.rpc.metrics_server import serve_metrics
 from memory3.rpc.options import ServerOptions
 from memory3.rpc.security.authorizer import Authorizer
 from memory3.rpc.security.token_file import TokenFile
-from memory3.rpc.unguarded import AioUnguardedInterceptor, UnguardedInterceptor
+from memory3.rpc.unguarded import AioUnguardedInterceptor, Probes, UnguardedInterceptor
 
 __all__ = [
     "AioRpcServer",
@@ -41,9 +41,8 @@ __all__ = [
 
 _log = get_logger(__name__)
 
-# Threads beyond the admitted calls, so that refusals never wait for work; and those that answer
-# health checks, which wait for no other call.
-_RESERVED_THREADS, _PROBE_THREADS = 8, 4
+# Threads beyond the admitted calls, so that refusals never wait for work.
+_RESERVED_THREADS = 8
 
 # Without this a second server binds the same port in silence.
 _OWN_PORT = [("grpc.so_reuseport", 0)]
@@ -92,9 +91,9 @@ class RpcServer(_Bound):
         self._server = server
         self._probes: grpc.Server | None = None
         if options.health_port:
-            threads = _probe_threads()
+            probes = Probes()
             self._probes = grpc.server(
-                threads, interceptors=[UnguardedInterceptor(threads)], options=_OWN_PORT
+                probes.threads, interceptors=[UnguardedInterceptor(probes)], options=_OWN_PORT
             )
             health.add_to(self._probes)
             _bind(options, self._probes.add_insecure_port, "health_port")
@@ -165,7 +164,7 @@ def build_server(options: ServerOptions, add: Callable[[grpc.Server], None]) -> 
         futures.ThreadPoolExecutor(
             options.max_concurrent + _RESERVED_THREADS, thread_name_prefix="rpc"
         ),
-        interceptors=[ThreadInterceptor(_guard(options, health), _probe_threads())],
+        interceptors=[ThreadInterceptor(_guard(options, health), Probes())],
         options=_channel_arguments(options),
     )
     health.add_to(server)
@@ -204,10 +203,6 @@ def write_port_file(path: Path, port: int) -> None:
     ) as file:
         file.write(f"{port}\n")
     os.replace(file.name, path)
-
-
-def _probe_threads() -> futures.ThreadPoolExecutor:
-    return futures.ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="health")
 
 
 def _guard(options: ServerOptions, health: Health | AioHealth) -> CallGuard:

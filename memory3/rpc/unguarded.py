@@ -1,25 +1,62 @@
 """Health checks and reflection: answered whoever calls, however much there is to do.
 
 Nothing is asked or counted here. Only bytes that are no message are refused as everywhere, and the
-answers of a thread-pool server come from threads of their own.
+answers of a thread-pool server come from threads of their own, which no caller can hold.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import grpc
 
 from memory3.errors import Memory3Error
 from memory3.rpc.status import abort_with, aio_abort_with
-from memory3.rpc.undecodable import aio_checked_stream, checked, checked_stream, lenient
+from memory3.rpc.undecodable import aio_checked_stream, checked, checked_stream, lenient, only
 
 # Handlers are untyped in grpc's own interface: messages of any service pass through here.
 _Behaviour = Callable[..., Any]
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+_THREADS, _MOST_WAITING, _STREAM_THREADS = 8, 5, 2
+
+
+class Probes:
+    """The threads that answer unguarded calls, and the calls whose message has not come yet.
+
+    A check's message comes with it. Where so many are still waited for that others could not be,
+    the oldest gives way, so that those who send checks and no messages hold up nobody.
+    """
+
+    def __init__(self) -> None:
+        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="health")
+        # A stream of reflection holds its thread for as long as its caller likes.
+        self.stream_threads = ThreadPoolExecutor(_STREAM_THREADS, thread_name_prefix="reflection")
+        self._lock = threading.Lock()
+        self._waiting: deque[grpc.ServicerContext] = deque()
+
+    def take(self, requests: Any, context: grpc.ServicerContext) -> Any:
+        """The message of a call.
+
+        Raises:
+            InvalidArgumentError: There is none.
+            RequestCancelledError: The caller went away, or had to give way.
+        """
+        with self._lock:
+            self._waiting.append(context)
+            surplus = self._waiting.popleft() if len(self._waiting) > _MOST_WAITING else None
+        if surplus is not None:
+            surplus.cancel()
+        try:
+            return only(requests)
+        finally:
+            with self._lock, suppress(ValueError):
+                self._waiting.remove(context)
 
 
 class UnguardedInterceptor(grpc.ServerInterceptor):
@@ -29,7 +66,7 @@ class UnguardedInterceptor(grpc.ServerInterceptor):
         probes: The threads that answer.
     """
 
-    def __init__(self, probes: ThreadPoolExecutor) -> None:
+    def __init__(self, probes: Probes) -> None:
         self._probes = probes
 
     def intercept_service(
@@ -57,15 +94,15 @@ def behaviour_of(handler: Any) -> _Behaviour:
     return found
 
 
-def unguarded(handler: Any, probes: ThreadPoolExecutor) -> Any:
+def unguarded(handler: Any, probes: Probes) -> Any:
     """The handler of a thread-pool server's method that is not guarded."""
     behaviour = behaviour_of(handler)
 
     # gRPC asks the function itself how it wants to be called, and on which threads.
     @functools.wraps(behaviour)
-    def single(request: Any, context: grpc.ServicerContext, *more: Any) -> Any:
+    def single(requests: Any, context: grpc.ServicerContext, *more: Any) -> Any:
         try:
-            return behaviour(checked(request), context, *more)
+            return behaviour(probes.take(requests, context), context, *more)
         except Memory3Error as error:
             abort_with(context, error)
 
@@ -77,8 +114,11 @@ def unguarded(handler: Any, probes: ThreadPoolExecutor) -> Any:
             abort_with(context, error)
 
     answer: Any = stream if handler.request_streaming else single
-    answer.experimental_thread_pool = probes
-    return _answered_by(handler, answer)
+    threads = probes.stream_threads if handler.request_streaming else probes.threads
+    answer.experimental_thread_pool = threads
+    # As for guarded calls: gRPC would have a thread wait for the one message itself.
+    kind = "stream_stream" if handler.response_streaming else "stream_unary"
+    return _answered_by(handler, answer, kind)
 
 
 def aio_unguarded(handler: Any) -> Any:
@@ -100,10 +140,10 @@ def aio_unguarded(handler: Any) -> Any:
         except Memory3Error as error:
             await aio_abort_with(context, error)
 
-    return _answered_by(handler, stream if handler.request_streaming else single)
-
-
-def _answered_by(handler: Any, answer: _Behaviour) -> Any:
     (kind,) = (kind for kind in _KINDS if getattr(handler, kind) is not None)
+    return _answered_by(handler, stream if handler.request_streaming else single, kind)
+
+
+def _answered_by(handler: Any, answer: _Behaviour, kind: str) -> Any:
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     return make(answer, lenient(handler.request_deserializer), handler.response_serializer)

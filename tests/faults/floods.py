@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from tests.faults.http2 import RawConnection, message
 _CANCEL = 0x8
 _HEALTH = "/grpc.health.v1.Health/Check"
 _BATCH = 200
+# What is only held open takes effect once the service has taken it in.
+_TAKEN_IN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -122,16 +125,18 @@ def slow_read(target: Target, rng: Random, stack: ExitStack) -> None:
             connection.send(head, message(head.stream_id, target.body))
         # Updates of one byte keep the connection busy with nothing.
         connection.send(*(WindowUpdateFrame(head.stream_id, 1) for _ in range(50)))
+    time.sleep(_TAKEN_IN_S)
 
 
 def half_open(target: Target, rng: Random, stack: ExitStack) -> None:
     """Calls whose message never comes, of an ordinary method and of health."""
     for _ in range(4):
         connection = stack.enter_context(RawConnection(target.address))
-        for number in range(20 * target.size):
+        for number in range(100 * target.size):
             connection.send(connection.headers(target.path))
-            if number % 100 == 0:
-                connection.send(connection.headers("/grpc.health.v1.Health/Watch"))
+            if number % 25 == 0:
+                connection.send(connection.headers(_HEALTH))
+    time.sleep(_TAKEN_IN_S)
 
 
 def empty_frames(target: Target, rng: Random, stack: ExitStack) -> None:

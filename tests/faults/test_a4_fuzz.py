@@ -18,7 +18,7 @@ from tests.faults.messages import fine, random_message
 from tests.faults.mutations import mutated
 from tests.faults.scratch import Method, Scratch, scratch_services
 
-_MAX_GROWTH = 512 << 20
+_MAX_GROWTH = 256 << 20
 _TIMEOUT_S = 30.0
 # The rest of a long answer is left unread, as its caller is free to do.
 _MAX_RESPONSES = 20
@@ -101,6 +101,8 @@ def test_no_bytes_harm_a_service(scratch: Scratch, campaign: Campaign) -> None:
         except AssertionError as error:
             failures.append(f"{method.owner} {method.key}: {error}")
     scratch.require_serving()
-    campaign.note("A4", "growth_bytes", max(sizes) - min(sizes[:5]))
+    # After the first calls, which fill buffers that stay.
+    growth = max(sizes) - max(sizes[: len(sizes) // 4])
+    campaign.note("A4", "growth_bytes", growth)
     assert not failures, "\n".join(failures)
-    assert max(sizes) - min(sizes[:5]) < _MAX_GROWTH
+    assert growth < _MAX_GROWTH

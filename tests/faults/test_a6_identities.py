@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf import message_factory
 
@@ -88,6 +89,23 @@ def test_every_identity_at_every_method(secured: Secured, campaign: Campaign) ->
         assert code == (full if may else "PERMISSION_DENIED"), (method.name, "other", code)
 
     campaign.run("A6", case, full=len(_METHODS), short=len(_METHODS))
+
+
+def test_noise_is_refused_after_the_token(secured: Secured) -> None:
+    """A stranger's noise is UNAUTHENTICATED, and that of a caller who may call INVALID_ARGUMENT."""
+    for service, method in _METHODS:
+        sides = ("stream" if s else "unary"
+                 for s in (method.client_streaming, method.server_streaming))  # fmt: skip
+        make = getattr(secured.services[service].channel, "_".join(sides))
+        call = make(f"/memory3.v1.{service}/{method.name}", lambda data: data, lambda data: data)
+        for identity, expected in (("wrong", "UNAUTHENTICATED"), ("root", "INVALID_ARGUMENT")):
+            token = (("authorization", f"Bearer {secured.tokens[identity]}"),)
+            noise = b"\x0a\xff\xff\xff\xff"
+            with pytest.raises(grpc.RpcError) as raised:
+                given = iter([noise]) if method.client_streaming else noise
+                answered = call(given, timeout=30, metadata=token)
+                list(answered)
+            assert raised.value.code().name == expected, method.name
 
 
 def test_a_refusal_does_not_tell_what_exists(secured: Secured) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from memory3.v1 import bank_admin_pb2 as adm
 from memory3.v1 import retriever_pb2 as ret
@@ -87,4 +88,14 @@ for _method, _message in (
 rows(
     "BankAdminService.UploadSnapshot",
     invalid("data-first", "snapshot", named(adm.UploadSnapshotRequest, data=b"x")),
-)
+    invalid(
+        "time", "snapshot.create_time",
+        named(
+            adm.UploadSnapshotRequest,
+            snapshot=ret.Snapshot(
+                id="up", bank=BANK, sha256="0" * 64, checkpoint_digest="0" * 64,
+                create_time=Timestamp(nanos=-1),
+            ),
+        ),
+    ),
+)  # fmt: skip

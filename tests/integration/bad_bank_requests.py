@@ -277,6 +277,11 @@ WRONG_ITEMS: list[tuple[str, str, Any, str, str]] = [
         "REFERENCE_TOO_LONG", "references[0].text",
     ),
     (
+        "huge-reference", "AddReferences",
+        ret.AddReferencesRequest(bank=BANK, references=[mem.Reference(text="a" * 65_537)]),
+        "REFERENCE_TOO_LONG", "references[0].text",
+    ),
+    (
         "span", "AddReferences",
         ret.AddReferencesRequest(
             bank=BANK,

@@ -66,12 +66,19 @@ def test_calls_without_a_message_hold_no_more_than_their_places(thread_side: Sta
 
 
 def test_checks_without_a_message_hold_up_no_work(thread_side: Start) -> None:
-    """Health has threads of its own, so work goes on whatever is done to it."""
-    side = thread_side(max_concurrent=2)
-    with _half_open(side.channel, CHECK, 40):
-        assert side.stub.act("say:x", timeout=5) == "x"
-    stub = health_pb2_grpc.HealthStub(side.channel)
-    assert stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status
+    """Health has threads of its own, and those who only hold them give way to those who ask."""
+    port = _free_port()
+    side = thread_side(max_concurrent=2, health_port=port)
+    for address in (side.server.address, f"127.0.0.1:{port}"):
+        with connect(address, retries=False) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            with _half_open(channel, CHECK, 40) as calls:
+                assert eventually(lambda calls=calls: sum(call.done() for call in calls) >= 35)
+                assert stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status
+                watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+                assert next(watch).status
+                watch.cancel()
+                assert side.stub.act("say:x", timeout=5) == "x"
 
 
 def test_a_call_without_any_message_is_refused(thread_side: Start) -> None:
