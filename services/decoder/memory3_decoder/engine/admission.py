@@ -21,9 +21,9 @@ from memory3_decoder.parameters import GenerationRequest
 # About as many of the last observations count.
 _MEMORY = 16
 
-# Answers differ in length. Under steady overload every request that is taken is one that was only
-# just taken, so without this half of them would come too late.
-_CAUTION = 1.25
+# Answers differ in length, and machines are slower at times. Under steady overload every request
+# that is taken is one that was only just taken, so without this half of them would come too late.
+_CAUTION = 1.5
 
 # Told while nothing has been observed, and the bounds of what is told then.
 _UNKNOWN_S, _MIN_RETRY_S, _MAX_RETRY_S = 1.0, 0.05, 30.0
