@@ -81,6 +81,22 @@ class Turnover:
             return None
         return max(0, num_slots) * self._held_s.value / self._num_slots
 
+    def check_start(self, wanted: GenerationRequest) -> None:
+        """Let a request that has waited have a slot, if its answer can still come in time.
+
+        Raises:
+            QueueFullError: It has less time left than answers take.
+        """
+        if wanted.deadline is None:
+            return
+        left_s, needed_s = wanted.deadline - time.monotonic(), self.answer_s(wanted.max_tokens)
+        if left_s < needed_s:
+            raise _full(
+                f"it waited too long: {left_s:.1f} s are left, and its answer takes {needed_s:.1f}",
+                self.wait_s(1),
+                field="deadline",
+            )
+
     def answer_s(self, max_tokens: int) -> float:
         """Seconds in a slot that an answer takes; one that asks for less than usual takes less.
 

@@ -16,7 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from memory3.errors import DeadlineExceededError, DrainingError, InternalError, Memory3Error
+from memory3.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    InternalError,
+    Memory3Error,
+    QueueFullError,
+)
 from memory3.rpc.logging import get_logger
 from memory3_decoder.engine.admission import Turnover
 from memory3_decoder.engine.queue import WaitingQueue
@@ -175,11 +181,23 @@ class DecodeLoop:
     def _admit(self) -> None:
         """Give the free slots to those who wait and have their memories."""
         while self._free and (sequence := self._waiting.pop_ready()) is not None:
+            if len(self._waiting):  # otherwise nobody else wants the slot
+                self._check_start(sequence.request)
+            if sequence.request.is_over:
+                continue
             slot = heapq.heappop(self._free)
             self._running[slot] = sequence
             self.turnover.begin(slot)
             sequence.begin(slot)
             self._reading.append(sequence)
+
+    def _check_start(self, request: Request) -> None:
+        with self._failing(request):
+            try:
+                self.turnover.check_start(request.wanted)
+            except QueueFullError:
+                self._metrics.refused.labels("deadline").inc()
+                raise
 
     async def _read(self) -> bool:
         """Read what is due of prompts, scores and memories to write. Whether any was.
