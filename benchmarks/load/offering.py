@@ -27,7 +27,7 @@ class Outcome:
 
     Attributes:
         seconds: How long they were offered.
-        finished: Answered whole, within their deadline.
+        finished: Answered whole, within their deadline and while calls were offered.
         refused: Not answered, by gRPC code.
         without_delay: Those of them turned away without the time after which to come again.
         refused_s: How long those waited that were turned away.
@@ -91,7 +91,10 @@ class Callers:
             calls.append(asyncio.create_task(self._call(len(calls), outcome)))
             due += rng.expovariate(rate)
         outcome.seconds = time.perf_counter() - begun
+        # What is answered after the last call is offered is no part of so many answers a second.
+        num_finished = outcome.finished
         await asyncio.gather(*calls)
+        outcome.finished = num_finished
         return outcome
 
     async def _call(self, place: int, outcome: Outcome) -> None:

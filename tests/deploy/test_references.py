@@ -153,6 +153,22 @@ def test_pods_are_given_time_to_leave(
         assert pod(workload)["terminationGracePeriodSeconds"] > needed
 
 
+def test_new_pods_are_known_before_old_ones_leave(
+    manifests: Manifests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients look names up when connections close: sooner than a new pod counts as there."""
+    replicated = [
+        workload
+        for workload in _services(manifests)
+        if workload["spec"].get("minReadySeconds") is not None
+    ]
+    assert {"decoder", "encoder"} <= {workload["metadata"]["name"] for workload in replicated}
+    for workload in replicated:
+        loaded = _load(manifests, workload, monkeypatch)
+        assert 0 < 1.1 * loaded.max_connection_age_s < workload["spec"]["minReadySeconds"]
+        assert loaded.drain_seconds >= 1
+
+
 def test_addresses_are_names_of_services(manifests: Manifests) -> None:
     """Whom a service calls is a headless Service of the same rendering, found again by DNS."""
     ports = {

@@ -9,7 +9,6 @@ server tells the addresses, as that of a cluster tells those of a headless Servi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -24,7 +23,12 @@ from tests.name_server import NameServer
 
 Name = Literal["encoder", "writer", "reader", "decoder", "gateway"]
 NAMES: Final[tuple[Name, ...]] = ("encoder", "writer", "reader", "decoder", "gateway")
-NUM_REPLICAS: Final[dict[Name, int]] = dict.fromkeys(NAMES, 2) | {"writer": 1}
+# In the order in which they are replaced: who is called is never older than who calls.
+REPLICATED: Final[tuple[Name, ...]] = ("encoder", "reader", "decoder", "gateway")
+NUM_REPLICAS: Final = 2
+# The manifests' times, shorter: connections close so often, a new replica counts as there after
+# that, and one that was told to leave goes on answering for so long.
+CONNECTION_AGE_S, MIN_READY_S, DRAIN_S = 1.0, 2.0, 1.0
 BANK: Final = "people"
 
 _MODULES: Final[dict[Name, str]] = {"writer": "retriever", "reader": "retriever"}
@@ -38,12 +42,10 @@ class RollingStack:
 
     Args:
         folder: For checkpoint, data and logs.
-        drain_s: How long a replica goes on answering once it was told to leave.
     """
 
-    def __init__(self, folder: Path, drain_s: float) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._drain_s = drain_s
         self._cleanup = ExitStack()
         self._ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
         self._numbers = {name: count(1) for name in NAMES}
@@ -91,21 +93,17 @@ class RollingStack:
         """``HOST:PORT`` of every replica that a load balancer would ask for its readiness."""
         return [replica.address for replica in self._replicas[name]]
 
-    def roll(self, name: Name, num_replicas: int) -> Iterator[ServiceProcess]:
-        """Replace replicas: for each old one a new one is ready before it is told to leave.
+    def add(self, *names: Name) -> None:
+        """Start one replica more of each service; returns when they count as there."""
+        self._await([self._start(name) for name in names])
+        time.sleep(MIN_READY_S)
 
-        Yields:
-            Each that has left; its exit code is there.
-        """
-        for _ in range(num_replicas):
-            if name != "writer":
-                self._await([self._start(name)])
-            old = self._replicas[name].pop(0)
-            self._tell(name)
-            old.stop(PATIENCE_S)
-            if name == "writer":  # of a StatefulSet of one, whose folder it has alone
-                self._await([self._start(name)])
-            yield old
+    def retire(self, name: Name) -> ServiceProcess:
+        """Tell the oldest replica of a service to leave; returns when it has."""
+        old = self._replicas[name].pop(0)
+        self._tell(name)
+        old.stop(PATIENCE_S)
+        return old
 
     def _start(self, name: Name) -> ServiceProcess:
         number = next(self._numbers[name])
@@ -122,7 +120,8 @@ class RollingStack:
             self._folder / "logs" / f"{name}-{number}.log",
             {
                 "OMP_NUM_THREADS": "1",
-                f"{prefix}_DRAIN_SECONDS": str(self._drain_s),
+                f"{prefix}_MAX_CONNECTION_AGE_S": str(CONNECTION_AGE_S),
+                f"{prefix}_DRAIN_SECONDS": str(DRAIN_S),
                 f"{prefix}_GRACE_SECONDS": "60",
             },
         )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from memory3_decoder.decoder import Decoder
 from memory3_decoder.engine.admission import Turnover
-from memory3_decoder.parameters import ScoringRequest
+from memory3_decoder.parameters import GenerationRequest, ScoringRequest
 
 from memory3.errors import DeadlineExceededError, Memory3Error, QueueFullError
 from tests.unit.decoder.calls import ask, collect, request, until_idle
@@ -143,6 +143,49 @@ async def test_under_overload_those_taken_on_are_answered_in_time(
     assert counts.get("DEADLINE_EXCEEDED", 0) < counts["answered"]
     metrics = decoder.engine._metrics.refused
     assert metrics.labels("deadline")._value.get() == counts["QUEUE_FULL"]
+
+
+async def test_a_slot_is_not_given_to_who_has_waited_too_long(
+    make_decoder: MakeDecoder, model: HeldModel
+) -> None:
+    """Where the model became slower meanwhile: the slot is the next one's, at once."""
+    decoder = await make_decoder(num_slots=1)
+    model.pause_s = STEP_S
+    await ask(decoder, "Who ?", max_tokens=NUM_TOKENS)
+    running = await _fill(decoder, 1)
+    impatient = decoder.engine.generate(_in(decoder, 8 * ANSWER_S))
+    patient = decoder.engine.generate(request(decoder, "Where ?", max_tokens=3))
+    await model.until_held()
+    await asyncio.sleep(7.5 * ANSWER_S)
+    model.gate.set()
+    with pytest.raises(Memory3Error) as raised:
+        await collect(impatient)
+    # Past its deadline by then where the machine was slow as well.
+    assert isinstance(raised.value, QueueFullError | DeadlineExceededError)
+    (answer,) = await collect(patient)
+    assert len(answer.tokens) == 3
+    await asyncio.gather(*running)
+
+
+def test_who_waits_starts_only_with_time_for_an_answer() -> None:
+    """An answer takes 1 s for ten tokens: with half of it left five can come in time, not ten."""
+    now = 0.0
+    turnover = Turnover(1, clock=lambda: now)
+    turnover.begin(0)
+    now = 1.0
+    turnover.end(0, 10)
+
+    def wanted(max_tokens: int, seconds: float | None) -> GenerationRequest:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        return GenerationRequest(
+            prompt="", prompt_tokens=(), max_tokens=max_tokens, deadline=deadline
+        )
+
+    for max_tokens, seconds in ((10, 60.0), (10, None), (4, 0.5)):
+        turnover.check_start(wanted(max_tokens, seconds))
+    with pytest.raises(QueueFullError) as raised:
+        turnover.check_start(wanted(10, 0.5))
+    assert (raised.value.field, raised.value.retry_after_s) == ("deadline", 1.0)
 
 
 async def test_too_many_scoring_calls_are_told_how_long_one_takes(

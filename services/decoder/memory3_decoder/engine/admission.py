@@ -21,9 +21,9 @@ from memory3_decoder.parameters import GenerationRequest
 # About as many of the last observations count.
 _MEMORY = 16
 
-# Answers differ in length. Under steady overload every request that is taken is one that was only
-# just taken, so without this half of them would come too late.
-_CAUTION = 1.25
+# Answers differ in length, and machines are slower at times. Under steady overload every request
+# that is taken is one that was only just taken, so without this half of them would come too late.
+_CAUTION = 1.5
 
 # Told while nothing has been observed, and the bounds of what is told then.
 _UNKNOWN_S, _MIN_RETRY_S, _MAX_RETRY_S = 1.0, 0.05, 30.0
@@ -80,6 +80,22 @@ class Turnover:
         if self._held_s.value is None:
             return None
         return max(0, num_slots) * self._held_s.value / self._num_slots
+
+    def check_start(self, wanted: GenerationRequest) -> None:
+        """Let a request that has waited have a slot, if its answer can still come in time.
+
+        Raises:
+            QueueFullError: It has less time left than answers take.
+        """
+        if wanted.deadline is None:
+            return
+        left_s, needed_s = wanted.deadline - time.monotonic(), self.answer_s(wanted.max_tokens)
+        if left_s < needed_s:
+            raise _full(
+                f"it waited too long: {left_s:.1f} s are left, and its answer takes {needed_s:.1f}",
+                self.wait_s(1),
+                field="deadline",
+            )
 
     def answer_s(self, max_tokens: int) -> float:
         """Seconds in a slot that an answer takes; one that asks for less than usual takes less.

@@ -16,7 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from memory3.errors import DeadlineExceededError, DrainingError, InternalError, Memory3Error
+from memory3.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    InternalError,
+    Memory3Error,
+    QueueFullError,
+)
 from memory3.rpc.logging import get_logger
 from memory3_decoder.engine.gauges import measure
 from memory3_decoder.engine.queue import WaitingQueue
@@ -169,6 +175,11 @@ class DecodeLoop:
             sequence = self.waiting.pop_ready()
             if sequence is None:
                 return
+            # Where nobody else wants the slot, and of an answer that was begun, nothing is asked.
+            if self.waiting and sequence.suspended is None:
+                self._check_start(sequence.request)
+            if sequence.request.is_over:
+                continue
             if leaving is not None:
                 await self._suspend(leaving)
             await self._place(sequence)
@@ -191,6 +202,14 @@ class DecodeLoop:
             return
         with self._failing(sequence.request):
             await self._runner.resume(sequence.resume(slot))
+
+    def _check_start(self, request: Request) -> None:
+        with self._failing(request):
+            try:
+                self.slots.turnover.check_start(request.wanted)
+            except QueueFullError:
+                self._metrics.refused.labels("deadline").inc()
+                raise
 
     async def _read(self) -> bool:
         """Read what is due of prompts, scores and memories to write. Whether any was.
