@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from memory3.model.eight_bits import Int8Linear, can_pack_int8
+from memory3.model.placement import Weights
+
 if TYPE_CHECKING:
     from memory3.model.transformer import Transformer
 
@@ -50,7 +53,7 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
-def pack(model: Transformer, *, with_head: bool = True) -> None:
+def pack(model: Transformer, *, with_head: bool = True, weights: Weights = "full") -> None:
     """Pack a model's matrices in place, where that can be; it can only be used afterwards.
 
     The plain matrices are let go one by one, so that no more than one exists twice; the embedding
@@ -59,16 +62,19 @@ def pack(model: Transformer, *, with_head: bool = True) -> None:
     Args:
         model: On the device and in the number format that it is used in.
         with_head: The output matrix too.
+        weights: Full, or rounded to eight bits.
     """
-    if not can_pack(model.device, model.dtype):
+    kind: type[PackedLinear | Int8Linear] = Int8Linear if weights == "int8" else PackedLinear
+    possible = can_pack_int8 if weights == "int8" else can_pack
+    if not possible(model.device, model.dtype):
         return
     for block in model.layers:
         attention, mlp = block.attention, block.mlp
-        attention.joined = PackedLinear(attention.wq, attention.wk, attention.wv)
+        attention.joined = kind(attention.wq, attention.wk, attention.wv)
         del attention.wq, attention.wk, attention.wv
-        attention.wo = PackedLinear(cast(nn.Linear, attention.wo))
-        mlp.joined = PackedLinear(mlp.w1, mlp.w3)
+        attention.wo = kind(cast(nn.Linear, attention.wo))
+        mlp.joined = kind(mlp.w1, mlp.w3)
         del mlp.w1, mlp.w3
-        mlp.w2 = PackedLinear(cast(nn.Linear, mlp.w2))
+        mlp.w2 = kind(cast(nn.Linear, mlp.w2))
     if with_head:
-        model.head = PackedLinear(model.output_matrix())
+        model.head = kind(model.output_matrix())

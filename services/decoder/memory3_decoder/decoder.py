@@ -135,11 +135,13 @@ class Decoder:
             _check_prefill_tokens(settings, checkpoint.config)
             _check_prefetch_tokens(settings, checkpoint.config)
             device = check_device(settings.device)
-            dtype = choose_dtype(settings.dtype, device)
+            dtype = choose_dtype(settings.dtype, device, settings.weights)
             tokenizer = await runner.run(lambda: checkpoint.tokenizer)
             num_tokens = min(checkpoint.config.vocab_size, tokenizer.get_vocab_size())
             await runner.load(
-                lambda: checkpoint.load_model(dtype=dtype, device=settings.device, packed=True),
+                lambda: checkpoint.load_model(
+                    dtype=dtype, device=settings.device, packed=True, weights=settings.weights
+                ),
                 num_slots=settings.num_slots,
                 context_length=context_length,
                 num_tokens=num_tokens,

@@ -68,6 +68,8 @@ def test_a_bad_setting_is_named(field: str, value: object) -> None:
         ("device", "abacus"),
         ("prefetch_tokens", 1),
         ("prefetch_tokens", 16),
+        ("cpus", "99999"),
+        ("weights", "int8"),  # with the float32 of all these decoders
     ],
 )
 async def test_a_setting_that_does_not_fit_is_named(
