@@ -53,6 +53,7 @@ from memory3.model.shapes import expected_shapes
 if TYPE_CHECKING:
     import torch
 
+    from memory3.model.placement import Weights
     from memory3.model.transformer import Transformer
     from memory3.v1.memory_pb2 import CheckpointInfo
 
@@ -161,6 +162,7 @@ class Checkpoint:
         device: str = "cpu",
         writing_half: bool = False,
         packed: bool = False,
+        weights: Weights = "full",
         row_bytes: int = 0,
     ) -> Transformer:
         """The model in evaluation mode. Imports torch.
@@ -172,7 +174,9 @@ class Checkpoint:
                 logits; the others are not read from disk, and there is no output matrix.
             packed: Its matrices packed for inference, where the device has such kernels; it cannot
                 be trained or saved then.
-            row_bytes: Most bytes of second copies of packed matrices, for steps of one sequence.
+            weights: Where packed: full, or rounded to eight bits.
+            row_bytes: Most bytes of second copies of full packed matrices, for steps of one
+                sequence.
 
         Raises:
             CheckpointFormatError: The weights are no safetensors file.
@@ -192,11 +196,11 @@ class Checkpoint:
         with torch.device("meta"):
             model = Transformer(config)
         with safe_open(self.path / WEIGHTS, framework="pt", device=device) as stored:
-            weights = {name: stored.get_tensor(name) for name in model.state_dict()}
-        model.load_state_dict(weights, strict=True, assign=True)
+            tensors = {name: stored.get_tensor(name) for name in model.state_dict()}
+        model.load_state_dict(tensors, strict=True, assign=True)
         model = model.to(dtype).eval().requires_grad_(False)
         if packed:
-            pack(model, with_head=not writing_half, row_bytes=row_bytes)
+            pack(model, with_head=not writing_half, weights=weights, row_bytes=row_bytes)
         return model
 
     def info(self) -> CheckpointInfo:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from memory3.model.eight_bits import Int8Linear, can_pack_int8
+from memory3.model.placement import Weights
 from memory3.model.row_matrices import RowBudget, keep_faster
 
 if TYPE_CHECKING:
@@ -68,7 +70,9 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
-def pack(model: Transformer, *, with_head: bool = True, row_bytes: int = 0) -> None:
+def pack(
+    model: Transformer, *, with_head: bool = True, weights: Weights = "full", row_bytes: int = 0
+) -> None:
     """Pack a model's matrices in place, where that can be; it can only be used afterwards.
 
     The plain matrices are let go one by one, so that no more than one exists twice; the embedding
@@ -77,15 +81,19 @@ def pack(model: Transformer, *, with_head: bool = True, row_bytes: int = 0) -> N
     Args:
         model: On the device and in the number format that it is used in.
         with_head: The output matrix too.
-        row_bytes: Most bytes of second copies for products with one row, kept where they are
-            measured to be faster; see `keep_faster`.
+        weights: Full, or rounded to eight bits.
+        row_bytes: Most bytes of second copies of full matrices for products with one row, kept
+            where they are measured to be faster; see `keep_faster`.
     """
-    if not can_pack(model.device, model.dtype):
+    possible = can_pack_int8 if weights == "int8" else can_pack
+    if not possible(model.device, model.dtype):
         return
     budget = RowBudget(row_bytes)
     made: list[PackedLinear] = []
 
-    def packed(*linears: nn.Linear) -> PackedLinear:
+    def packed(*linears: nn.Linear) -> PackedLinear | Int8Linear:
+        if weights == "int8":
+            return Int8Linear(*linears)
         made.append(PackedLinear(*linears, budget=budget))
         return made[-1]
 

@@ -38,6 +38,7 @@ def serve(
     context_length: Annotated[int | None, typer.Option(help=_help("context_length"))] = None,
     device: Annotated[str | None, typer.Option(help=_help("device"))] = None,
     dtype: Annotated[str | None, typer.Option(help=_help("dtype"))] = None,
+    weights: Annotated[str | None, typer.Option(help=_help("weights"))] = None,
     decode_step: Annotated[str | None, typer.Option(help=_help("decode_step"))] = None,
     num_threads: Annotated[int | None, typer.Option(help=_help("num_threads"))] = None,
     cpus: Annotated[str | None, typer.Option(help=_help("cpus"))] = None,

@@ -137,7 +137,7 @@ class Decoder:
             _check_prefill_tokens(settings, checkpoint.config)
             _check_prefetch_tokens(settings, checkpoint.config)
             device = check_device(settings.device)
-            dtype = choose_dtype(settings.dtype, device)
+            dtype = choose_dtype(settings.dtype, device, settings.weights)
             tokenizer = await runner.run(lambda: checkpoint.tokenizer)
             num_tokens = min(checkpoint.config.vocab_size, tokenizer.get_vocab_size())
             await runner.load(
@@ -145,6 +145,7 @@ class Decoder:
                     dtype=dtype,
                     device=settings.device,
                     packed=True,
+                    weights=settings.weights,
                     row_bytes=settings.row_matrix_bytes,
                 ),
                 num_slots=settings.num_slots,

@@ -67,6 +67,12 @@ class DecoderSettings(PeerSettings):
         description="The number format of weights and cache; auto is float32 on a processor, where "
         "answers are then the same batched or alone, and bfloat16 on a GPU.",
     )
+    weights: Literal["full", "int8"] = Field(
+        "full",
+        description="The weights of the model's matrices: as the number format says (full), or "
+        "rounded to eight bits (int8), which decodes few sequences faster on a processor without "
+        "units for bfloat16 and takes a quarter of the memory; auto is bfloat16 then.",
+    )
     decode_step: Literal["eager", "graphs"] = Field(
         "eager",
         description="How a step's operations are launched: one by one (eager), or as CUDA graphs "

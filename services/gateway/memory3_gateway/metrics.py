@@ -14,8 +14,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 
 
 class GatewayMetrics(ServiceMetrics):
-    """Counters, gauges and histograms of requests, beside those that every service has, and the event
-    loop's lag.
+    """Requests and the event loop's lag, beside what every service has.
 
     Args:
         registry: Where they are registered, once each.

@@ -9,7 +9,10 @@ from memory3_decoder.settings import DecoderSettings
 from prometheus_client import CollectorRegistry
 
 from memory3.errors import CheckpointMissingFileError, SettingsError
+from memory3.model.eight_bits import Int8Linear
+from tests.unit.decoder.calls import ask
 from tests.unit.decoder.conftest import MakeDecoder
+from tests.unit.decoder.scripted_retriever import BANK, ScriptedRetriever
 
 
 def test_defaults() -> None:
@@ -60,6 +63,18 @@ def test_a_bad_setting_is_named(field: str, value: object) -> None:
     assert f"MEMORY3_DECODER_{field.upper()}" in str(raised.value)
 
 
+async def test_weights_of_eight_bits_generate(
+    make_decoder: MakeDecoder, retriever: ScriptedRetriever
+) -> None:
+    """In bfloat16, with memories, and the same twice."""
+    decoder = await make_decoder(weights="int8", dtype="auto")
+    assert decoder.dtype == "bfloat16"
+    assert any(isinstance(each, Int8Linear) for each in decoder._runner._model.modules())
+    first, again = [await ask(decoder, "Who is it ?", bank=BANK, max_tokens=20) for _ in range(2)]
+    assert first.tokens == again.tokens
+    assert all(first.chunk_ids)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -68,6 +83,8 @@ def test_a_bad_setting_is_named(field: str, value: object) -> None:
         ("device", "abacus"),
         ("prefetch_tokens", 1),
         ("prefetch_tokens", 16),
+        ("cpus", "99999"),
+        ("weights", "int8"),  # with the float32 of all these decoders
     ],
 )
 async def test_a_setting_that_does_not_fit_is_named(

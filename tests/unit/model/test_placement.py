@@ -23,6 +23,17 @@ def test_the_number_format_follows_the_device(
     assert expected == choose_dtype(name, torch.device(device))
 
 
+def test_weights_of_eight_bits_choose_their_number_format() -> None:
+    """Auto is bfloat16 with them; float32 and a GPU have no kernels for them."""
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert choose_dtype("auto", cpu, "int8") == choose_dtype("bfloat16", cpu, "int8")
+    assert choose_dtype("auto", cpu, "int8") == torch.bfloat16
+    for name, device in (("float32", cpu), ("auto", cuda), ("bfloat16", cuda)):
+        with pytest.raises(SettingsError, match="eight bits") as caught:
+            choose_dtype(name, device, "int8")
+        assert caught.value.field == "weights"
+
+
 @pytest.mark.parametrize("name", ["toaster", "cuda:99", "cpu:x"])
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     """The setting at fault is named."""

@@ -16,14 +16,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from memory3.errors import (
-    DeadlineExceededError,
-    DrainingError,
-    InternalError,
-    Memory3Error,
-    QueueFullError,
-)
+from memory3.errors import DrainingError, InternalError, Memory3Error, QueueFullError
 from memory3.rpc.logging import get_logger
+from memory3_decoder.engine.failures import too_late, typed
 from memory3_decoder.engine.gauges import measure
 from memory3_decoder.engine.queue import WaitingQueue
 from memory3_decoder.engine.request import Request
@@ -142,7 +137,7 @@ class DecodeLoop:
         """Take away what is over: left by its caller, failed, or past its deadline."""
         for sequence in (*self.waiting, *self.slots):
             if sequence.request.is_late and not sequence.request.is_over:
-                self._fail(sequence.request, _too_late())
+                self._fail(sequence.request, too_late())
         for sequence in self.waiting.drop_over():
             sequence.stop_refreshing()
         for sequence in self.slots:
@@ -179,6 +174,7 @@ class DecodeLoop:
             if self.waiting and sequence.suspended is None:
                 self._check_start(sequence.request)
             if sequence.request.is_over:
+                sequence.stop_refreshing()
                 continue
             if leaving is not None:
                 await self._suspend(leaving)
@@ -264,7 +260,7 @@ class DecodeLoop:
         while (job := self._scoring.pop()) is not None:
             try:
                 if job.is_late:
-                    raise _too_late()
+                    raise too_late()
                 due = job.next_piece(budget)
                 if due is None:
                     self._scoring.add(job)
@@ -275,7 +271,7 @@ class DecodeLoop:
                     self._scoring.add(job)
             except Exception as error:
                 if not job.done.done():
-                    job.done.set_exception(_typed(error))
+                    job.done.set_exception(typed(error))
         return budget
 
     async def _write(self, budget: int) -> int:
@@ -292,7 +288,7 @@ class DecodeLoop:
                     self._writing.add(job)
             except Exception as error:
                 if not job.done.done():
-                    job.done.set_exception(_typed(error))
+                    job.done.set_exception(typed(error))
         return budget
 
     async def _step(self) -> bool:
@@ -314,7 +310,7 @@ class DecodeLoop:
             results = await self._runner.step(rows)
         except Exception as error:
             for sequence in ready:
-                self._fail(sequence.request, _typed(error))
+                self._fail(sequence.request, typed(error))
             return True
         for sequence, result in zip(ready, results, strict=True):
             if not sequence.request.is_over:
@@ -370,7 +366,7 @@ class DecodeLoop:
             yield
         except Exception as error:
             # In the caller's context: the log line of a defect names its request.
-            self._fail(request, request.context.copy().run(_typed, error))
+            self._fail(request, request.context.copy().run(typed, error))
 
     def _fail(self, request: Request, error: Memory3Error) -> None:
         if not request.is_over:
@@ -386,16 +382,3 @@ class DecodeLoop:
             job.done.set_exception(error)
         while (writing := self._writing.pop()) is not None:
             writing.done.set_exception(error)
-
-
-def _too_late() -> DeadlineExceededError:
-    return DeadlineExceededError("the caller's deadline has passed", field="deadline")
-
-
-def _typed(error: Exception) -> Memory3Error:
-    if isinstance(error, Memory3Error):
-        return error
-    _log.error("a sequence failed by a defect", exc_info=error)
-    return InternalError(
-        "the model failed on this request", remedy="look for its time in the decoder's log"
-    )
