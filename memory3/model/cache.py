@@ -108,7 +108,8 @@ class SlotCache:
         """
         for slot, own in memories.items():
             self.check_memories(own, f"memories[{slot}]")
-        self._attach(memories)
+        if memories:  # most steps begin no chunk
+            self._attach(memories)
 
     def _attach(self, memories: Mapping[int, Sequence[MemoryTensors]]) -> None:
         slots = sorted(memories)

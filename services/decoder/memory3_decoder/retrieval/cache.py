@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from weakref import WeakValueDictionary
 
 from memory3.memory.tensors import MemoryTensors
@@ -60,9 +59,8 @@ class MemoryCache:
         Those kept come before those that only a sequence still reads.
         """
         self._drop_old()
-        kept = ((key, entry.memory) for key, entry in reversed(self._entries.items()))
         found: dict[str, MemoryTensors] = {}
-        for (owner, reference_id), memory in chain(kept, reversed(list(self._alive.items()))):
+        for (owner, reference_id), memory in self._held():
             if len(found) == limit:
                 break
             if owner == bank:
@@ -98,6 +96,11 @@ class MemoryCache:
         while self.num_bytes > self._max_bytes:
             self._drop([next(iter(self._entries))])
         self._forget_banks()
+
+    def _held(self) -> Iterator[tuple[tuple[str, str], MemoryTensors]]:
+        for key, entry in reversed(self._entries.items()):
+            yield key, entry.memory
+        yield from reversed(list(self._alive.items()))
 
     def _forget_banks(self) -> None:
         """Keep the revisions of banks that nothing is held of from piling up."""
