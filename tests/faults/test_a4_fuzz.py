@@ -100,7 +100,7 @@ def test_no_bytes_harm_a_service(scratch: Scratch, campaign: Campaign) -> None:
                     raise AssertionError(f"{method.key} {[kind for kind, _ in made]}") from wrong
 
         try:
-            campaign.run("A4", case, full=10_000, short=40)
+            campaign.run("A4", case, full=10_000, short=30)
         except AssertionError as error:
             failures.append(f"{method.owner} {method.key}: {error}")
     scratch.require_serving()
