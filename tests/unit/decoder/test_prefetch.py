@@ -77,7 +77,7 @@ async def test_memories_found_within_the_chunk_are_not_waited_for(
             await asyncio.sleep(0.001)
         await model.until_held()
         assert model.num_steps - before <= CHUNK_LENGTH
-        (sequence,) = decoder.engine._loop._running.values()
+        (sequence,) = decoder.engine._loop.slots
         retriever.gate.set()
         while sequence.refreshing is not None:
             await asyncio.sleep(0.001)
