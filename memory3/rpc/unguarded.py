@@ -23,7 +23,8 @@ from memory3.rpc.undecodable import aio_checked_stream, checked, checked_stream,
 # Handlers are untyped in grpc's own interface: messages of any service pass through here.
 _Behaviour = Callable[..., Any]
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-_THREADS, _MOST_WAITING, _STREAM_THREADS = 8, 5, 2
+# Many may begin to watch at once, when a service was replaced, before their messages are read.
+_THREADS, _MOST_WAITING, _STREAM_THREADS = 64, 48, 2
 
 
 class Probes:

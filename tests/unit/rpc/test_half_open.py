@@ -72,8 +72,8 @@ def test_checks_without_a_message_hold_up_no_work(thread_side: Start) -> None:
     for address in (side.server.address, f"127.0.0.1:{port}"):
         with connect(address, retries=False) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            with _half_open(channel, CHECK, 40) as calls:
-                assert eventually(lambda calls=calls: sum(call.done() for call in calls) >= 35)
+            with _half_open(channel, CHECK, 120) as calls:
+                assert eventually(lambda calls=calls: sum(call.done() for call in calls) >= 72)
                 assert stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status
                 watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
                 assert next(watch).status
