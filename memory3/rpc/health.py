@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from memory3.errors import DrainingError, LoadingError
+from memory3.rpc.health_servicer import HealthServicer
 
 LIVENESS = "liveness"
 READINESS = "readiness"
@@ -70,8 +71,7 @@ class Health(Lifecycle):
     def __init__(self, service: str) -> None:
         super().__init__()
         self._readiness_names = ("", service, READINESS)
-        # Non-blocking: a Watch must not hold a thread of the pool for as long as it lasts.
-        self._servicer = health.HealthServicer(experimental_non_blocking=True)
+        self._servicer = HealthServicer()
         self._servicer.set(LIVENESS, _SERVING)
         self._set_all(_NOT_SERVING)
 

@@ -23,7 +23,7 @@ from memory3.rpc.undecodable import aio_checked_stream, checked, checked_stream,
 # Handlers are untyped in grpc's own interface: messages of any service pass through here.
 _Behaviour = Callable[..., Any]
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-_THREADS, _MOST_WAITING, _STREAM_THREADS = 8, 5, 2
+_THREADS, _MOST_WAITING, _STREAM_THREADS = 24, 20, 2
 
 
 class Probes:
