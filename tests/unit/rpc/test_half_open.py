@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,6 +80,24 @@ def test_checks_without_a_message_hold_up_no_work(thread_side: Start) -> None:
                 assert next(watch).status
                 watch.cancel()
                 assert side.stub.act("say:x", timeout=5) == "x"
+
+
+def test_watches_that_come_and_go_stop_nothing(thread_side: Start) -> None:
+    """Many begin while others end, and the server goes on answering checks and calls."""
+    side = thread_side()
+    stub = health_pb2_grpc.HealthStub(side.channel)
+
+    def watch() -> None:
+        for _ in range(300):
+            call = stub.Watch(health_pb2.HealthCheckRequest(), timeout=30)
+            assert next(call).status == health_pb2.HealthCheckResponse.SERVING
+            call.cancel()
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(watch) for _ in range(6)]:
+            done.result()
+    assert stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status
+    assert side.stub.act("say:x", timeout=5) == "x"
 
 
 def test_a_call_without_any_message_is_refused(thread_side: Start) -> None:
