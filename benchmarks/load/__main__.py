@@ -34,10 +34,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/small"))
     parser.add_argument("--seconds", type=float, default=60.0, help="default: %(default)s")
+    parser.add_argument("--tokens", type=int, default=32, help="of each answer; %(default)s")
     parser.add_argument("--out", type=Path, default=Path("build/bench/load.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memory3-load-") as folder:
-        figures = measure_load(options.checkpoint, Path(folder), options.seconds)
+        figures = measure_load(options.checkpoint, Path(folder), options.seconds, options.tokens)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     table = Table("figure", "value", title=f"ten times overload for {options.seconds:g} s")
@@ -46,7 +47,7 @@ def main() -> None:
     Console().print(table)
 
 
-def measure_load(checkpoint: Path, folder: Path, seconds: float) -> dict[str, Any]:
+def measure_load(checkpoint: Path, folder: Path, seconds: float, num_tokens: int) -> dict[str, Any]:
     """Goodput at peak and under ten times as many calls, and what the decoder was like meanwhile.
 
     Args:
@@ -54,6 +55,7 @@ def measure_load(checkpoint: Path, folder: Path, seconds: float) -> dict[str, An
         folder: For banks and logs.
         seconds: How long the overload lasts; the peak is measured for a third of it, before and
             after.
+        num_tokens: Tokens of each answer.
     """
     (metrics_port,) = free_ports(1)
     options = LaunchOptions(
@@ -73,17 +75,21 @@ def measure_load(checkpoint: Path, folder: Path, seconds: float) -> dict[str, An
             client.add("load", list(iter_documents(Random(1), _NUM_REFERENCES)))
         decoder = services.processes["decoder"]
         assert decoder.pid is not None
-        return asyncio.run(_measure(decoder.address, decoder.pid, metrics_port, seconds))
+        callers = Callers(decoder.address, "banks/load", num_tokens)
+        watch = Watch(decoder.address, decoder.pid)
+        return asyncio.run(_measure(callers, watch, metrics_port, seconds))
 
 
-async def _measure(address: str, pid: int, metrics_port: int, seconds: float) -> dict[str, Any]:
-    async with Callers(address, "banks/load") as callers:
+async def _measure(
+    callers: Callers, watch: Watch, metrics_port: int, seconds: float
+) -> dict[str, Any]:
+    async with callers:
         await callers.closed(16, 3.0)
         lags = EventLoopLags(metrics_port)
         peak = await callers.closed(16, seconds / 3)
         peak_lag_p99 = lags.percentile(0.99)
         lags = EventLoopLags(metrics_port)
-        with Watch(address, pid) as watch:
+        with watch:
             over = await callers.opened(_FACTOR * peak.goodput, seconds)
         lag_p99 = lags.percentile(0.99)
         after = await callers.closed(16, seconds / 3)

@@ -15,8 +15,8 @@ from memory3.rpc.status import from_rpc_error
 from memory3.v1 import decoder_pb2, decoder_pb2_grpc
 
 PROMPT = "Question: Who was born in the town by the river, and what did they do there?\nAnswer:"
-NUM_TOKENS = 32
-DEADLINE_S = 5.0
+# A caller waits so long for each token; a decoder of many slots gives one a good deal sooner.
+PATIENCE_S_PER_TOKEN = 5.0 / 32
 # Callers come over so many connections, as from so many machines.
 NUM_CONNECTIONS = 8
 
@@ -53,10 +53,12 @@ class Callers:
     Args:
         address: The decoder.
         bank: The bank to read; empty for none.
+        num_tokens: Tokens of each answer.
     """
 
-    def __init__(self, address: str, bank: str) -> None:
-        self._address, self._bank = address, bank
+    def __init__(self, address: str, bank: str, num_tokens: int) -> None:
+        self._address, self._bank, self._num_tokens = address, bank, num_tokens
+        self._patience_s = num_tokens * PATIENCE_S_PER_TOKEN
 
     async def __aenter__(self) -> Callers:
         self._channels = [
@@ -99,12 +101,12 @@ class Callers:
 
     async def _call(self, place: int, outcome: Outcome) -> None:
         request = decoder_pb2.GenerateRequest(prompt=PROMPT, bank=self._bank)
-        request.sampling.max_tokens = NUM_TOKENS
+        request.sampling.max_tokens = self._num_tokens
         request.sampling.ignore_eos = True
         begun, first = time.perf_counter(), 0.0
         try:
             stub = self._stubs[place % len(self._stubs)]
-            async for response in stub.Generate(request, timeout=DEADLINE_S):
+            async for response in stub.Generate(request, timeout=self._patience_s):
                 if not first and response.WhichOneof("event") == "delta":
                     first = time.perf_counter() - begun
         except grpc.aio.AioRpcError as error:
