@@ -19,7 +19,8 @@ from tests.faults.messages import fine, random_message
 from tests.faults.mutations import mutated
 from tests.faults.scratch import Method, Scratch, scratch_services
 
-_MAX_GROWTH = 256 << 20
+# Three services and their callers in one process, each thread of which keeps buffers of its own.
+_MAX_GROWTH = 512 << 20
 _TIMEOUT_S = 30.0
 # The rest of a long answer is left unread, as its caller is free to do.
 _MAX_RESPONSES = 20
