@@ -13,7 +13,7 @@ from memory3_decoder.decoder import Decoder
 from memory3_decoder.engine import Scores
 from memory3_decoder.parameters import MemoryOptions, ScoringRequest
 
-from memory3.errors import BackendUnavailableError, DeadlineExceededError
+from memory3.errors import BackendUnavailableError, DeadlineExceededError, QueueFullError
 from memory3.v1 import retriever_pb2
 from tests.unit.decoder.calls import Answer, collect, prompt_of, request, until_idle
 from tests.unit.decoder.conftest import CHUNK_LENGTH, MakeDecoder
@@ -86,7 +86,11 @@ async def _live(decoder: Decoder, plan: Plan) -> list[Answer] | BaseException:
     await asyncio.sleep(plan.comes_after_s)
     deadline = None if plan.waits_s is None else time.monotonic() + plan.waits_s
     wanted = request(decoder, plan.prompt, deadline=deadline, **plan.wishes)
-    task = asyncio.create_task(collect(decoder.engine.generate(wanted)))
+    try:
+        stream = decoder.engine.generate(wanted)
+    except QueueFullError as error:
+        return error
+    task = asyncio.create_task(collect(stream))
     if plan.leaves_after_s is not None:
         await asyncio.sleep(plan.leaves_after_s)
         task.cancel()
@@ -163,7 +167,7 @@ async def test_everybody_gets_their_solo_run_and_leaves_nothing_behind(
     for plan, result in zip(plans, results, strict=True):
         if isinstance(result, asyncio.CancelledError):
             assert plan.leaves_after_s is not None
-        elif isinstance(result, DeadlineExceededError):
+        elif isinstance(result, DeadlineExceededError | QueueFullError):
             assert plan.waits_s is not None
         elif isinstance(result, BackendUnavailableError):
             assert plan.wishes["memory"].strict
