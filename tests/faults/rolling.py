@@ -165,6 +165,6 @@ class RollingStack:
         self._server.tell(f"{name}.test", [each.address.rpartition(":")[0] for each in ready])
 
     def _stop(self) -> None:
-        for name in reversed(NAMES):
-            for replica in self._replicas[name]:
-                replica.stop(PATIENCE_S)
+        for replicas in self._replicas.values():
+            for replica in replicas:
+                replica.kill()
