@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from memory3.client import Client
-from memory3.errors import DeadlineExceededError
+from memory3.errors import DeadlineExceededError, QueueFullError
 from tests.e2e.chain import prompts_about
 from tests.faults.campaign import Campaign
 from tests.faults.proxied import NUM_TOKENS, ProxiedServices, greedy
@@ -42,14 +42,15 @@ def test_f6_whoever_leaves_frees_the_slot(
             caller.join()
         proxied.wait_until_idle(10.0)
         # Whatever ended a call was its caller's doing.
-        assert [error for error in endings if error is not None] == []
+        errors = endings.copy()
         endings.clear()
+        assert errors == []
 
-    endings: list[BaseException | None] = []
+    endings: list[BaseException] = []
     campaign.run("F6", case, full=500, short=6)
 
 
-def _leave(client: Client, rng: Random, endings: list[BaseException | None]) -> None:
+def _leave(client: Client, rng: Random, endings: list[BaseException]) -> None:
     wishes: dict[str, Any] = greedy(
         max_tokens=rng.randrange(1, NUM_TOKENS), n=rng.choice((1, 1, 3))
     )
@@ -66,5 +67,9 @@ def _leave(client: Client, rng: Random, endings: list[BaseException | None]) -> 
         events.close()
     except DeadlineExceededError:
         pass
+    except QueueFullError as error:
+        # With so little time it may be refused at once instead.
+        if error.field != "deadline" or "timeout" not in wishes:
+            endings.append(error)
     except BaseException as error:
         endings.append(error)
