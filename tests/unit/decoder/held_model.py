@@ -31,14 +31,18 @@ class HeldModel:
         self.gate.set()
         self.pause_s = 0.0
         self.num_steps = 0
+        self._stands = threading.Event()
         real = runner_module.sample
 
         def held(*arguments: Any) -> Any:
             self.num_steps += 1
             if self.pause_s:
                 time.sleep(self.pause_s)
-            if not self.gate.wait(_PATIENCE_S):
-                raise TimeoutError("the gate of the model was never opened")
+            if not self.gate.is_set():
+                self._stands.set()
+                if not self.gate.wait(_PATIENCE_S):
+                    raise TimeoutError("the gate of the model was never opened")
+                self._stands.clear()
             return real(*arguments)
 
         monkeypatch.setattr(runner_module, "sample", held)
@@ -46,7 +50,6 @@ class HeldModel:
     async def until_held(self) -> None:
         """Close the gate, and wait until the model stands before it."""
         self.gate.clear()
-        before = self.num_steps
         async with asyncio.timeout(_PATIENCE_S):
-            while self.num_steps == before:
+            while not self._stands.is_set():
                 await asyncio.sleep(0.001)

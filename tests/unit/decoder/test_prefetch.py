@@ -68,7 +68,7 @@ async def test_memories_found_within_the_chunk_are_not_waited_for(
     """A slow search that ends before its chunk is full leaves nothing to wait for at its border."""
     decoder = await make_decoder(prefetch_tokens=2)
     # Slow enough for the search to begin before the chunk ends, on the busiest machine.
-    before, model.pause_s = model.num_steps, 0.5
+    before, model.pause_s = model.num_steps, 0.2
     retriever.held_after = 1
     retriever.gate.clear()
     wanted: dict[str, Any] = {"bank": BANK, "max_tokens": CHUNK_LENGTH + 8}
