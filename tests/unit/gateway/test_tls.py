@@ -17,6 +17,7 @@ import pytest
 from memory3_gateway.service import GatewayService
 from memory3_gateway.settings import GatewaySettings
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from memory3.errors import PortInUseError, SettingsError
 from memory3.launcher.ports import free_ports
@@ -176,7 +177,6 @@ def test_a_public_address_needs_authentication(
     make_gateway: MakeGateway,
     certificates: Certificates,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A certificate alone says nothing of callers; tokens without one can be overheard."""
     public, files = {"host": "0.0.0.0", "port": 0}, _files(certificates)
@@ -186,12 +186,13 @@ def test_a_public_address_needs_authentication(
         assert caught.value.field == "host"
     tokens = _tokens(tmp_path / "tokens.toml", "ada")
     for more in ({}, files):
-        gateway = make_gateway(**public, **more, tokens_file=tokens)
-        headers = {"host": "chat.example", "authorization": "Bearer ADA"}
-        trust = _trust(certificates)
-        assert call("GET", f"{gateway.url}/v1/models", None, headers, trust).status == 200
-        written = "".join(capsys.readouterr())
-        assert ("tokens can be read on the way" in written) is not bool(more)
+        with capture_logs() as logs:
+            gateway = make_gateway(**public, **more, tokens_file=tokens)
+            headers = {"host": "chat.example", "authorization": "Bearer ADA"}
+            trust = _trust(certificates)
+            assert call("GET", f"{gateway.url}/v1/models", None, headers, trust).status == 200
+        warned = any("tokens can be read on the way" in log["event"] for log in logs)
+        assert warned is not bool(more)
     assert make_gateway(**public, insecure=True).port
 
 
