@@ -140,7 +140,7 @@ async def test_under_overload_those_taken_on_are_answered_in_time(
     assert counts.keys() <= {"answered", "QUEUE_FULL", "DEADLINE_EXCEEDED"}
     assert counts["QUEUE_FULL"] > 100
     # Without admission nearly all that are begun come too late: 128 wait, and 20 can be served.
-    assert counts.get("DEADLINE_EXCEEDED", 0) < counts["answered"]
+    assert counts.get("DEADLINE_EXCEEDED", 0) < 0.5 * counts["answered"]
     metrics = decoder.engine._metrics.refused
     assert metrics.labels("deadline")._value.get() == counts["QUEUE_FULL"]
 
