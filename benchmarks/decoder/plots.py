@@ -105,15 +105,16 @@ def _plain(axes: Axes, rows: Any) -> None:
 
 def _growth(curve: str, axes: Axes, rows: Any) -> None:
     key, label, value, unit = _GROWTH[curve]
-    axes.plot([p[key] for p in rows[curve]], [p[value] for p in rows[curve]], "o-", color=_GREEN)
+    values = [p[value] for p in rows[curve]]
+    axes.plot([p[key] for p in rows[curve]], values, "o-", color=_GREEN)
     axes.set(xlabel=label, ylabel=unit)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(values))
     if curve != "batch":
         other = axes.twinx()
         firsts = [p["first_token_ms"] for p in rows[curve]]
         other.plot([p[key] for p in rows[curve]], firsts, "s--", color=_GREY)
         other.set_ylabel("ms to the first token (dashed)")
-        other.set_ylim(bottom=0)
+        other.set_ylim(0, 1.08 * max(firsts))
 
 
 if __name__ == "__main__":
