@@ -119,28 +119,30 @@ async def test_under_overload_those_taken_on_are_answered_in_time(
 ) -> None:
     """Of many times more requests than can be served, few are begun and left unfinished."""
     decoder = await make_decoder(num_slots=4, queue_size=128)
-    model.pause_s = STEP_S
+    # Longer steps, beside which what a busy machine adds is little.
+    model.pause_s = 2.5 * STEP_S
+    answer_s = NUM_TOKENS * model.pause_s
     await asyncio.gather(*(ask(decoder, "Who ?", max_tokens=NUM_TOKENS) for _ in range(4)))
     outcomes: list[str] = []
 
     async def one() -> None:
         try:
-            await collect(decoder.engine.generate(_in(decoder, 5 * ANSWER_S)))
+            await collect(decoder.engine.generate(_in(decoder, 5 * answer_s)))
         except Memory3Error as error:
             outcomes.append(error.reason)
         else:
             outcomes.append("answered")
 
     tasks = []
-    for _ in range(300):
+    for _ in range(200):
         tasks.append(asyncio.create_task(one()))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.025)
     await asyncio.gather(*tasks)
     counts = {outcome: outcomes.count(outcome) for outcome in set(outcomes)}
     assert counts.keys() <= {"answered", "QUEUE_FULL", "DEADLINE_EXCEEDED"}
     assert counts["QUEUE_FULL"] > 100
     # Without admission nearly all that are begun come too late: 128 wait, and 20 can be served.
-    assert counts.get("DEADLINE_EXCEEDED", 0) < 0.5 * counts["answered"]
+    assert counts.get("DEADLINE_EXCEEDED", 0) < 0.2 * counts["answered"]
     metrics = decoder.engine._metrics.refused
     assert metrics.labels("deadline")._value.get() == counts["QUEUE_FULL"]
 

@@ -69,7 +69,6 @@ async def test_leaving_while_suspended_leaves_nothing_behind(
     make_decoder: MakeDecoder, retriever: ScriptedRetriever
 ) -> None:
     """A caller goes while its sequence has no slot and looks for memories: both are let go."""
-    before = asyncio.all_tasks()
     decoder: Decoder = await make_decoder(num_slots=1, turn_tokens=CHUNK_LENGTH)
     engine_tasks = asyncio.all_tasks()
     retriever.held_after = 1
@@ -90,7 +89,6 @@ async def test_leaving_while_suspended_leaves_nothing_behind(
         while asyncio.all_tasks() - engine_tasks:
             await asyncio.sleep(0.001)
     retriever.gate.set()
-    assert before < engine_tasks
 
 
 async def test_all_take_turns_and_all_end(make_decoder: MakeDecoder) -> None:
