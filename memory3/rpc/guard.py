@@ -7,6 +7,7 @@ carry this out.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -138,8 +139,9 @@ class CallGuard:
         self._metrics.requests.labels(call.method, call.code).inc()
         seconds = time.perf_counter() - call.started
         self._metrics.latency.labels(call.method).observe(seconds)
-        # In an application that has not set up logs, structlog would write to standard output.
-        if structlog.is_configured():
+        # In an application that has not set up logs, structlog would write to standard output; and
+        # a line that is dropped costs a twentieth of a refusal.
+        if structlog.is_configured() and logging.getLogger(__name__).isEnabledFor(logging.DEBUG):
             _log.debug("answered", method=call.method, code=call.code, seconds=round(seconds, 6))
         tracing.leave_call(call.span, call.code)
         self._metrics.running.labels(call.method).dec()

@@ -42,15 +42,16 @@ class ThreadInterceptor(grpc.ServerInterceptor):
     def __init__(self, guard: CallGuard, probes: Probes) -> None:
         self._guard = guard
         self._probes = probes
+        self._wrapped = _Wrapped()
 
     def intercept_service(
         self, continuation: Callable[[Any], _Handler], handler_call_details: Any
     ) -> _Handler:
         """Wrap the handler of a method in the guard."""
         handler = continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None:
-            return None
+        return self._wrapped.get(handler_call_details.method, handler, self._wrap)
+
+    def _wrap(self, method: str, handler: _Handler) -> _Handler:
         if is_exempt(method):
             return unguarded(handler, self._probes)
         wrap = self._stream if handler.response_streaming else self._single
@@ -108,15 +109,16 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, guard: CallGuard) -> None:
         self._guard = guard
+        self._wrapped = _Wrapped()
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[_Handler]], handler_call_details: Any
     ) -> _Handler:
         """Wrap the handler of a method in the guard."""
         handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None:
-            return None
+        return self._wrapped.get(handler_call_details.method, handler, self._wrap)
+
+    def _wrap(self, method: str, handler: _Handler) -> _Handler:
         if is_exempt(method):
             return aio_unguarded(handler)
         wrap = self._stream if handler.response_streaming else self._single
@@ -172,6 +174,25 @@ class AioInterceptor(grpc.aio.ServerInterceptor):
             call.code = _code_name(context)
             raise error
         await aio_abort_with(context, self._guard.explain(call, error))
+
+
+class _Wrapped:
+    """The handlers of a server, each wrapped at its first call and not for every call."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, tuple[_Handler, _Handler]] = {}
+
+    def get(
+        self, method: str, handler: _Handler, wrap: Callable[[str, _Handler], _Handler]
+    ) -> _Handler:
+        """The wrapped handler of a method; None where the server has no such method."""
+        if handler is None:
+            return None
+        plain, wrapped = self._handlers.get(method, (None, None))
+        if plain is not handler:
+            wrapped = wrap(method, handler)
+            self._handlers[method] = handler, wrapped
+        return wrapped
 
 
 @contextlib.asynccontextmanager

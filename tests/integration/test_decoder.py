@@ -286,6 +286,9 @@ async def test_a_full_queue_says_when_to_come_back(serve: Serve, model: HeldMode
     with pytest.raises(QueueFullError) as raised:
         await client.generate(prompt="Who ?")
     assert raised.value.retry_after_s == 1.0
+    # Prompts are not read for nothing: nobody looks whether this one is too long.
+    with pytest.raises(QueueFullError):
+        await client.generate(prompt="Who ? " * 10_000)
     call.cancel()
     await client.until_idle()
 

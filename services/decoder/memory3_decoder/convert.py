@@ -25,6 +25,7 @@ from memory3_decoder.events import (
 )
 from memory3_decoder.parameters import (
     DEFAULT_MAX_TOKENS,
+    Demand,
     GenerationRequest,
     MemoryOptions,
     ScoringRequest,
@@ -45,6 +46,18 @@ _REASONS = {
     FinishReason.STOP: decoder_pb2.FINISH_REASON_STOP,
     FinishReason.LENGTH: decoder_pb2.FINISH_REASON_LENGTH,
 }
+
+
+def demand_of(message: decoder_pb2.GenerateRequest, deadline: float | None) -> Demand:
+    """What a request asks of the slots, before it is checked or its prompt read.
+
+    Args:
+        message: From the wire.
+        deadline: When the caller stops waiting, on ``time.monotonic``.
+    """
+    sampling = message.sampling
+    wanted = sampling.max_tokens if sampling.HasField("max_tokens") else DEFAULT_MAX_TOKENS
+    return Demand(num_choices=max(1, sampling.n), max_tokens=max(1, wanted), deadline=deadline)
 
 
 class RequestReader:

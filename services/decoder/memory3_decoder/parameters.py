@@ -101,6 +101,21 @@ class MemoryOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a request asks of the slots: enough to turn it away before its prompt is read.
+
+    Attributes:
+        num_choices: Sequences.
+        max_tokens: The most tokens of each.
+        deadline: When the caller stops waiting, on ``time.monotonic``; None never.
+    """
+
+    num_choices: int
+    max_tokens: int
+    deadline: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
     """One prompt to continue.
 
@@ -121,6 +136,13 @@ class GenerationRequest:
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     deadline: float | None = None
+
+    @property
+    def demand(self) -> Demand:
+        """What it asks of the slots."""
+        return Demand(
+            num_choices=self.sampling.n, max_tokens=self.max_tokens, deadline=self.deadline
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,9 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
         """See the proto."""
         decoder = self._decoder()
         deadline = _deadline(context)
+        # A caller is a connection: a process that calls has one, however many calls it makes.
+        caller = context.peer()
+        decoder.engine.check_room(convert.demand_of(request, deadline), caller=caller)
         wanted = await _work(request, lambda: decoder.requests.generation(request, deadline))
         tracing.current().set(
             bank=wanted.bank,
@@ -51,8 +54,7 @@ class DecoderServicer(decoder_pb2_grpc.DecoderServiceServicer):
             max_tokens=wanted.max_tokens,
             num_choices=wanted.sampling.n,
         )
-        # A caller is a connection: a process that calls has one, however many calls it makes.
-        with decoder.engine.generate(wanted, caller=context.peer()) as stream:
+        with decoder.engine.generate(wanted, caller=caller) as stream:
             # The call may end while this generator is not waiting in here. (The stubs have a class
             # where any callable is meant.)
             context.add_done_callback(lambda _: stream.cancel())  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from memory3_decoder.decoder import Decoder
 from memory3_decoder.engine.admission import Turnover
-from memory3_decoder.parameters import GenerationRequest, ScoringRequest
+from memory3_decoder.parameters import Demand, ScoringRequest
 
 from memory3.errors import DeadlineExceededError, Memory3Error, QueueFullError
 from tests.unit.decoder.calls import ask, collect, request, until_idle
@@ -177,11 +177,9 @@ def test_who_waits_starts_only_with_time_for_an_answer() -> None:
     now = 1.0
     turnover.end(0, 10)
 
-    def wanted(max_tokens: int, seconds: float | None) -> GenerationRequest:
+    def wanted(max_tokens: int, seconds: float | None) -> Demand:
         deadline = None if seconds is None else time.monotonic() + seconds
-        return GenerationRequest(
-            prompt="", prompt_tokens=(), max_tokens=max_tokens, deadline=deadline
-        )
+        return Demand(num_choices=1, max_tokens=max_tokens, deadline=deadline)
 
     for max_tokens, seconds in ((10, 60.0), (10, None), (4, 0.5)):
         turnover.check_start(wanted(max_tokens, seconds))

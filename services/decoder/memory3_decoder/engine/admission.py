@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from memory3.errors import InvalidArgumentError, QueueFullError
 from memory3_decoder.metrics import DecoderMetrics
-from memory3_decoder.parameters import GenerationRequest
+from memory3_decoder.parameters import Demand
 
 # About as many of the last observations count.
 _MEMORY = 16
@@ -81,7 +81,7 @@ class Turnover:
             return None
         return max(0, num_slots) * self._held_s.value / self._num_slots
 
-    def check_start(self, wanted: GenerationRequest) -> None:
+    def check_start(self, wanted: Demand) -> None:
         """Let a request that has waited have a slot, if its answer can still come in time.
 
         Raises:
@@ -142,7 +142,7 @@ class Admission:
         self._metrics = metrics
         self._scoring_s = Average()
 
-    def check(self, wanted: GenerationRequest, line: Line) -> None:
+    def check(self, wanted: Demand, line: Line) -> None:
         """Let a request in.
 
         Args:
@@ -153,7 +153,7 @@ class Admission:
             QueueFullError: There is no room, or its answer would come too late.
             InvalidArgumentError: Its choices would never fit.
         """
-        num_choices, room = wanted.sampling.n, self._num_slots + self._queue_size
+        num_choices, room = wanted.num_choices, self._num_slots + self._queue_size
         if num_choices > room:
             raise InvalidArgumentError(
                 f"{num_choices} choices never fit into {self._num_slots} slots and "
@@ -191,9 +191,9 @@ class Admission:
         """Take in how long a scoring call took."""
         self._scoring_s.add(seconds)
 
-    def _check_time(self, wanted: GenerationRequest, left_s: float, line: Line) -> None:
+    def _check_time(self, wanted: Demand, left_s: float, line: Line) -> None:
         num_free = self._num_slots - line.num_running
-        num_awaited = line.num_before + wanted.sampling.n - num_free
+        num_awaited = line.num_before + wanted.num_choices - num_free
         wait_s, next_s = self._turnover.wait_s(num_awaited), self._turnover.wait_s(1)
         if not (wait_s and next_s):  # nothing is known yet, or there is a slot for it
             return

@@ -24,7 +24,7 @@ from memory3_decoder.engine.stream import EventStream
 from memory3_decoder.engine.turns import Turns
 from memory3_decoder.engine.writing import WritingJob
 from memory3_decoder.metrics import DecoderMetrics
-from memory3_decoder.parameters import GenerationRequest, ScoringRequest
+from memory3_decoder.parameters import Demand, GenerationRequest, ScoringRequest
 from memory3_decoder.session import MemorySession
 
 _RETRY_AFTER_S = 1.0
@@ -109,6 +109,22 @@ class Engine:
         """Stop at once; what is not finished fails as draining."""
         await self._loop.close()
 
+    def check_room(self, demand: Demand, *, caller: str = "") -> None:
+        """Refuse now what `generate` would refuse: before a prompt is read that nobody answers.
+
+        Args:
+            demand: What would be asked for.
+            caller: Who asks; see `generate`.
+
+        Raises:
+            QueueFullError: Its choices do not fit into the queue, or would end too late.
+            InvalidArgumentError: They would never fit.
+            DrainingError: The engine is stopping.
+        """
+        self._check_open()
+        num_before = self._loop.waiting.num_before(caller, demand.num_choices)
+        self._admission.check(demand, Line(self.num_running, self.num_waiting, num_before))
+
     def generate(self, wanted: GenerationRequest, *, caller: str = "") -> EventStream:
         """Put a request into the queue.
 
@@ -121,9 +137,7 @@ class Engine:
             InvalidArgumentError: They would never fit.
             DrainingError: The engine is stopping.
         """
-        self._check_open()
-        num_before = self._loop.waiting.num_before(caller, wanted.sampling.n)
-        self._admission.check(wanted, Line(self.num_running, self.num_waiting, num_before))
+        self.check_room(wanted.demand, caller=caller)
         stream = EventStream(lambda: self._loop.leave(request))
         request = Request(
             wanted,
@@ -146,7 +160,7 @@ class Engine:
         if wanted.deadline is not None:
             loop = asyncio.get_running_loop()
             # The loop's clock is the monotonic one, as the deadline's is.
-            request.timer = loop.call_at(wanted.deadline, self._loop.wake)
+            request.timer = loop.call_at(wanted.deadline, self._loop.expire, request)
         return stream
 
     async def score(self, wanted: ScoringRequest) -> Scores:

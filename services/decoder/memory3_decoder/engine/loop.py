@@ -19,7 +19,7 @@ from functools import partial
 from memory3.errors import DrainingError, InternalError, Memory3Error, QueueFullError
 from memory3.rpc.logging import get_logger
 from memory3_decoder.engine.failures import too_late, typed
-from memory3_decoder.engine.gauges import measure
+from memory3_decoder.engine.gauges import Gauges
 from memory3_decoder.engine.queue import WaitingQueue
 from memory3_decoder.engine.request import Request
 from memory3_decoder.engine.runner import ModelRunner, PrefillJob
@@ -72,7 +72,9 @@ class DecodeLoop:
         self._writing = WritingQueue()
         # What is read between two steps, in the order of its turns at being first.
         self._readers = deque((self._read_prompts, self._score, self._write))
+        self._gauges = Gauges(metrics, runner, self.slots, self.waiting, self._reading)
         self._wake = asyncio.Event()
+        self._somebody_left = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self, on_defect: Callable[[], None]) -> None:
@@ -111,8 +113,11 @@ class DecodeLoop:
 
     def leave(self, request: Request) -> None:
         """The caller of a request has gone."""
-        request.close()
-        self.wake()
+        self._close(request)
+
+    def expire(self, request: Request) -> None:
+        """The deadline of a request has come."""
+        self._fail(request, too_late())
 
     async def _run(self, on_defect: Callable[[], None]) -> None:
         try:
@@ -124,6 +129,7 @@ class DecodeLoop:
                 worked = await self._read()
                 worked = await self._step() or worked
                 if not worked:
+                    self._gauges.measure()
                     await self._wake.wait()
             self._fail_all(DrainingError("the decoder is shutting down", remedy="try another"))
         except Exception as error:
@@ -135,15 +141,15 @@ class DecodeLoop:
 
     def _sweep(self) -> None:
         """Take away what is over: left by its caller, failed, or past its deadline."""
-        for sequence in (*self.waiting, *self.slots):
-            if sequence.request.is_late and not sequence.request.is_over:
-                self._fail(sequence.request, too_late())
-        for sequence in self.waiting.drop_over():
-            sequence.stop_refreshing()
+        # The model waits meanwhile, so no long queue is looked through where nobody has left.
+        if self._somebody_left:
+            self._somebody_left = False
+            for sequence in self.waiting.drop_over():
+                sequence.stop_refreshing()
         for sequence in self.slots:
             if sequence.request.is_over:
                 self._free_slot(sequence)
-        measure(self._metrics, self._runner, self.slots, self.waiting, self._reading)
+        self._gauges.measure_if_due()
 
     def _start_retrievals(self) -> None:
         for request in self.waiting.to_retrieve():
@@ -163,7 +169,7 @@ class DecodeLoop:
             leaving = None
             if self.slots.are_taken:
                 leaving = self._turns.to_suspend(
-                    self.slots, self.waiting, self._runner.column_bytes
+                    self.slots, self.waiting.suspended_bytes, self._runner.column_bytes
                 )
                 if leaving is None:
                     return
@@ -202,7 +208,7 @@ class DecodeLoop:
     def _check_start(self, request: Request) -> None:
         with self._failing(request):
             try:
-                self.slots.turnover.check_start(request.wanted)
+                self.slots.turnover.check_start(request.wanted.demand)
             except QueueFullError:
                 self._metrics.refused.labels("deadline").inc()
                 raise
@@ -370,14 +376,19 @@ class DecodeLoop:
 
     def _fail(self, request: Request, error: Memory3Error) -> None:
         if not request.is_over:
-            request.close()
+            self._close(request)
             request.stream.fail(error)
-            self._wake.set()
+
+    def _close(self, request: Request) -> None:
+        request.close()
+        self._somebody_left = True
+        self.wake()
 
     def _fail_all(self, error: Memory3Error) -> None:
         for sequence in (*self.waiting, *self.slots):
             self._fail(sequence.request, error)
         self._sweep()
+        self._gauges.measure()
         while (job := self._scoring.pop()) is not None:
             job.done.set_exception(error)
         while (writing := self._writing.pop()) is not None:

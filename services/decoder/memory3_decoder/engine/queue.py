@@ -22,6 +22,9 @@ _Waiting = dict[Request, deque[Sequence]]
 class WaitingQueue:
     """Sequences without a slot.
 
+    Attributes:
+        suspended_bytes: Bytes of keys and values of those who have left their slots.
+
     Args:
         num_retrieving: Requests at the front whose memories are looked for.
     """
@@ -30,9 +33,11 @@ class WaitingQueue:
         self._num_retrieving = num_retrieving
         # The caller whose turn is next comes first.
         self._callers: dict[str | Request, _Waiting] = {}
+        # Kept, because both are asked for before every step.
+        self._num_waiting = self.suspended_bytes = 0
 
     def __len__(self) -> int:
-        return sum(map(_num_sequences, self._callers.values()))
+        return self._num_waiting
 
     def __iter__(self) -> Iterator[Sequence]:
         for requests in self._callers.values():
@@ -59,6 +64,7 @@ class WaitingQueue:
         request = sequence.request
         requests = self._callers.setdefault(request.caller or request, {})
         requests.setdefault(request, deque()).append(sequence)
+        self._count(sequence, 1)
 
     def pop_ready(self) -> Sequence | None:
         """Take out the next sequence whose memories are there; caller and request go to the end."""
@@ -89,6 +95,8 @@ class WaitingQueue:
                 dropped += requests.pop(request)
             if not requests:
                 del self._callers[caller]
+        for sequence in dropped:
+            self._count(sequence, -1)
         return dropped
 
     def _in_turn(self) -> Iterator[Request]:
@@ -107,11 +115,17 @@ class WaitingQueue:
         requests = self._callers.pop(caller)
         sequences = requests.pop(request)
         sequences.remove(sequence)
+        self._count(sequence, -1)
         if sequences:
             requests[request] = sequences
         if requests:
             self._callers[caller] = requests
         return sequence
+
+    def _count(self, sequence: Sequence, change: int) -> None:
+        self._num_waiting += change
+        if sequence.suspended is not None:
+            self.suspended_bytes += change * sequence.suspended.nbytes
 
 
 def _num_sequences(requests: _Waiting) -> int:

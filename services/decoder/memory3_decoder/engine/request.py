@@ -35,7 +35,7 @@ class Request:
         context: The caller's context variables, which outgoing calls carry on.
         span: The caller's part of the trace.
         arrived: When it came, on ``time.perf_counter``.
-        timer: Wakes the engine at the deadline.
+        timer: Ends it at the deadline.
     """
 
     wanted: GenerationRequest
@@ -54,11 +54,6 @@ class Request:
     span: tracing.Span = field(default_factory=tracing.current)
     arrived: float = field(default_factory=time.perf_counter)
     timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the caller's deadline has passed."""
-        return self.wanted.deadline is not None and time.monotonic() >= self.wanted.deadline
 
     def close(self) -> None:
         """Stop what runs on its behalf."""

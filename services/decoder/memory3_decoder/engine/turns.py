@@ -27,26 +27,21 @@ class Turns:
     max_bytes: int
 
     def to_suspend(
-        self, running: Iterable[Sequence], waiting: Iterable[Sequence], column_bytes: int
+        self, running: Iterable[Sequence], suspended_bytes: int, column_bytes: int
     ) -> Sequence | None:
         """The sequence to leave its slot now; None where each keeps its own.
 
         Args:
             running: Those who hold a slot.
-            waiting: Those who hold none.
+            suspended_bytes: Bytes of those who have left theirs.
             column_bytes: Bytes of one token's keys and values.
         """
         if not self.num_tokens:
             return None
-        room = (self.max_bytes - num_suspended_bytes(waiting)) // column_bytes
+        room = (self.max_bytes - suspended_bytes) // column_bytes
         had_their_turn = (
             sequence
             for sequence in running
             if sequence.num_in_turn >= self.num_tokens and len(sequence.window_tokens) <= room
         )
         return max(had_their_turn, key=lambda sequence: sequence.num_in_turn, default=None)
-
-
-def num_suspended_bytes(waiting: Iterable[Sequence]) -> int:
-    """Bytes that the suspended of some sequences hold."""
-    return sum(each.suspended.nbytes for each in waiting if each.suspended is not None)
