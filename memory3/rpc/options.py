@@ -41,6 +41,7 @@ class ServerOptions:
         drain_seconds: How long to go on answering after NOT_SERVING.
         grace_seconds: How long calls in flight may take to end after that.
         reflection: Serve the protocol's description; off by default.
+        other_services: Full names of what the server serves besides, told by reflection.
         registry: Where metrics are registered and served from.
     """
 
@@ -63,6 +64,7 @@ class ServerOptions:
     drain_seconds: float = 0.0
     grace_seconds: float = 10.0
     reflection: bool = False
+    other_services: tuple[str, ...] = ()
     registry: CollectorRegistry = REGISTRY
 
     @classmethod

@@ -256,5 +256,6 @@ def _bind(options: ServerOptions, add_port: Callable[[str], int], field: str = "
 
 def _add_reflection(options: ServerOptions, server: Any) -> None:
     if options.reflection:
-        names = (options.service, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        own = (options.service, *options.other_services)
+        names = (*own, "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)

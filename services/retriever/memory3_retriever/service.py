@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from memory3.rpc.options import ServerOptions
 from memory3.rpc.server import RpcServer, build_server
 from memory3.rpc.serving import serve_until_signal
-from memory3.v1 import bank_admin_pb2_grpc, retriever_pb2, retriever_pb2_grpc
+from memory3.v1 import bank_admin_pb2, bank_admin_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 from memory3_retriever.loading import Loaded, load
 from memory3_retriever.metrics import RetrieverMetrics
 from memory3_retriever.servicer import RetrieverServicer
@@ -19,6 +19,7 @@ from memory3_retriever.servicer_admin import BankAdminServicer
 from memory3_retriever.settings import RetrieverSettings
 
 SERVICE = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_name
+ADMIN_SERVICE = bank_admin_pb2.DESCRIPTOR.services_by_name["BankAdminService"].full_name
 
 # These read or write whole banks; more of them at once would only make all of them slower.
 _WHOLE_BANK_CALLS = (
@@ -49,7 +50,13 @@ class RetrieverService:
             ("AddDocuments", "AddReferences"), settings.max_streams
         )
         self.server: RpcServer = build_server(
-            ServerOptions.from_settings(SERVICE, settings, registry=registry, method_limits=limits),
+            ServerOptions.from_settings(
+                SERVICE,
+                settings,
+                registry=registry,
+                method_limits=limits,
+                other_services=(ADMIN_SERVICE,),
+            ),
             self._register,
         )
 
