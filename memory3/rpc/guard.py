@@ -28,6 +28,7 @@ from memory3.rpc.security.roles import Identity
 from memory3.rpc.status import from_rpc_error
 
 _log = get_logger(__name__)
+_level = logging.getLogger(__name__)
 
 
 class Call:
@@ -141,7 +142,7 @@ class CallGuard:
         self._metrics.latency.labels(call.method).observe(seconds)
         # In an application that has not set up logs, structlog would write to standard output; and
         # a line that is dropped costs a twentieth of a refusal.
-        if structlog.is_configured() and logging.getLogger(__name__).isEnabledFor(logging.DEBUG):
+        if structlog.is_configured() and _level.isEnabledFor(logging.DEBUG):
             _log.debug("answered", method=call.method, code=call.code, seconds=round(seconds, 6))
         tracing.leave_call(call.span, call.code)
         self._metrics.running.labels(call.method).dec()
