@@ -8,6 +8,7 @@ there.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import time
@@ -24,10 +25,12 @@ ARRIVED, RELEASED = (PORT_FILE.with_suffix(suffix) for suffix in (".arrived", ".
 
 
 class SlowServicer(ActServicer):
-    """Takes its time over ``wait``."""
+    """Takes its time over ``wait``, and tells of its process."""
 
     def Act(self, request: str, context: object) -> str:
         """One command, one answer."""
+        if request == "kept":
+            return str(gc.get_freeze_count())
         if request == "wait":
             ARRIVED.touch()
             while not RELEASED.exists():
@@ -37,10 +40,12 @@ class SlowServicer(ActServicer):
 
 
 class SlowAioServicer(AioActServicer):
-    """Takes its time over ``wait``."""
+    """Takes its time over ``wait``, and tells of its process."""
 
     async def Act(self, request: str, context: object) -> str:
         """One command, one answer."""
+        if request == "kept":
+            return str(gc.get_freeze_count())
         if request == "wait":
             ARRIVED.touch()
             while not RELEASED.exists():

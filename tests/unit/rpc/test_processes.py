@@ -163,3 +163,11 @@ def test_signals_never_lock_the_thread_that_waits_for_them() -> None:
         [sys.executable, "-c", STORM], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert (ended.stdout, ended.stderr) == ("taken\n", "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_loaded_is_no_longer_looked_through(launch: Launch, kind: str) -> None:
+    """A process that is ready has put aside what the garbage collector would look at each time."""
+    process = launch(kind)
+    assert eventually(process.is_serving)
+    assert int(process.stub.act("kept", timeout=60)) > 10_000
