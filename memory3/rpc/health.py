@@ -8,12 +8,13 @@ are not death, so it is SERVING from the first moment to the last.
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from memory3.errors import DrainingError, LoadingError
-from memory3.rpc.servicer_health import ThreadHealthServicer
+from memory3.rpc.servicer_health import ThreadHealthServicer, listed
 
 LIVENESS = "liveness"
 READINESS = "readiness"
@@ -94,6 +95,23 @@ class Health(Lifecycle):
             self._servicer.set(name, status)
 
 
+class _AioHealthServicer(health.aio.HealthServicer):
+    """That of grpcio-health-checking, which has no List."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._statuses: dict[str, int] = {}
+
+    async def set(self, service: str, status: int) -> None:
+        """Set a status, and tell who watches it."""
+        self._statuses[service] = status
+        await super().set(service, status)
+
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Tell the status of every name."""
+        return listed(self._statuses)
+
+
 class AioHealth(Lifecycle):
     """Lifecycle and health of an aio server; call ``start`` before the server starts.
 
@@ -104,7 +122,7 @@ class AioHealth(Lifecycle):
     def __init__(self, service: str) -> None:
         super().__init__()
         self._readiness_names = ("", service, READINESS)
-        self._servicer = health.aio.HealthServicer()
+        self._servicer = _AioHealthServicer()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register with a server, before it starts."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from memory3.errors import InvalidArgumentError, RequestCancelledError
 from memory3.rpc.admission import is_exempt
 from memory3.rpc.context import REQUEST_ID_KEY
 from memory3.rpc.guard import Call, CallGuard
@@ -64,6 +65,10 @@ class ThreadInterceptor(grpc.ServerInterceptor):
             try:
                 self._guard.admit(call)
                 return behaviour(take(call, requests), context)
+            except InvalidArgumentError as error:
+                # To grpc's request iterator a cancelled call may look like one without a message.
+                gone = RequestCancelledError("the caller is gone")
+                self._fail(call, context, error if context.is_active() else gone)
             except Exception as error:
                 self._fail(call, context, error)
             finally:

@@ -9,7 +9,7 @@ takes. It must not know phases; ``memory3.rpc.health`` sets what is told.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -39,6 +39,19 @@ class _Watcher:
                 self._send(health_pb2.HealthCheckResponse(status=status))
 
 
+def listed(statuses: Mapping[str, int]) -> Any:
+    """What List answers.
+
+    Args:
+        statuses: Of every name.
+    """
+    made = {
+        name: health_pb2.HealthCheckResponse(status=status) for name, status in statuses.items()
+    }
+    # Newer than what is known of the types of this package.
+    return health_pb2.HealthListResponse(statuses=made)  # type: ignore[attr-defined]
+
+
 class ThreadHealthServicer(health_pb2_grpc.HealthServicer):
     """Tells the status of each name, once or whenever it changes."""
 
@@ -65,6 +78,11 @@ class ThreadHealthServicer(health_pb2_grpc.HealthServicer):
             context.set_code(grpc.StatusCode.NOT_FOUND)
             return health_pb2.HealthCheckResponse()
         return health_pb2.HealthCheckResponse(status=status)
+
+    def List(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Tell the status of every name."""
+        with self._lock:
+            return listed(self._statuses)
 
     def Watch(  # type: ignore[override]
         self,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -34,6 +34,8 @@ async def _health(side: AioSide) -> dict[str, int]:
     for name in ("", SERVICE, "readiness", "liveness"):
         request = health_pb2.HealthCheckRequest(service=name)
         statuses[name] = (await stub.Check(request, timeout=2)).status
+    listed = await cast(Any, stub).List(cast(Any, health_pb2).HealthListRequest(), timeout=2)
+    assert {name: each.status for name, each in listed.statuses.items()} == statuses
     return statuses
 
 

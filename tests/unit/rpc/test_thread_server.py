@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -31,12 +31,15 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def _health(side: ThreadSide) -> dict[str, int]:
-    stub = health_pb2_grpc.HealthStub(side.channel)
+    stub: Any = health_pb2_grpc.HealthStub(side.channel)
     names = ("", SERVICE, "readiness", "liveness")
-    return {
+    statuses = {
         name: stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=2).status
         for name in names
     }
+    listed = stub.List(cast(Any, health_pb2).HealthListRequest(), timeout=2)
+    assert {name: each.status for name, each in listed.statuses.items()} == statuses
+    return statuses
 
 
 def _fail(call: Callable[[], Any]) -> Memory3Error:
