@@ -70,10 +70,11 @@ def test_a_client_and_the_sdk_get_the_same_tokens(gateway_services: LocalService
     options: Any = {"max_tokens": 24, "temperature": 0.8, "seed": 5}
     with gateway_services.client() as direct:
         expected = direct.generate("Elsa Durand", "people", **options)
-    client = openai.OpenAI(base_url=f"{gateway_services.gateway_url}/v1", api_key="none")
     asked: Any = {"model": "small:people", "prompt": "Elsa Durand", **options}
-    whole = client.completions.create(**asked, logprobs=0)
-    streamed = "".join(p.choices[0].text for p in client.completions.create(**asked, stream=True))
+    with openai.OpenAI(base_url=f"{gateway_services.gateway_url}/v1", api_key="none") as client:
+        whole = client.completions.create(**asked, logprobs=0)
+        pieces = client.completions.create(**asked, stream=True)
+        streamed = "".join(piece.choices[0].text for piece in pieces)
     assert (whole.choices[0].text, streamed) == (expected.text, expected.text)
     assert whole.usage is not None
     assert whole.usage.completion_tokens == expected.usage.completion_tokens
@@ -85,11 +86,11 @@ def test_a_client_and_the_sdk_get_the_same_tokens(gateway_services: LocalService
 
 def test_an_echo_is_scored(gateway_services: LocalServices) -> None:
     """With an echo, log-probabilities and no tokens to make, the prompt alone is scored."""
-    client = openai.OpenAI(base_url=f"{gateway_services.gateway_url}/v1", api_key="none")
     prompt = "Elsa Durand was born in Lisbon."
-    answer = client.completions.create(
-        model="small", prompt=prompt, max_tokens=0, echo=True, logprobs=0
-    )
+    with openai.OpenAI(base_url=f"{gateway_services.gateway_url}/v1", api_key="none") as client:
+        answer = client.completions.create(
+            model="small", prompt=prompt, max_tokens=0, echo=True, logprobs=0
+        )
     told = answer.choices[0].logprobs
     assert told is not None
     assert "".join(told.tokens or []) == prompt

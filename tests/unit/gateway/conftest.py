@@ -30,6 +30,7 @@ class RunningGateway:
         scheme = "https" if self.service.options.tls else "http"
         self.url = f"{scheme}://127.0.0.1:{self.port}"
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._clients: list[openai.OpenAI] = []
         self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self.thread.start()
         assert eventually(lambda: self.service._server.started)
@@ -44,7 +45,9 @@ class RunningGateway:
         self._loop.call_soon_threadsafe(self.service.leave)
 
     def stop(self) -> None:
-        """Leave at once, and wait until it has left."""
+        """Leave at once, and wait until it has left. Its clients are closed."""
+        for client in self._clients:
+            client.close()
         if self.thread.is_alive():
             self.leave()
             self.leave()
@@ -53,7 +56,8 @@ class RunningGateway:
     def client(self, **options: Any) -> openai.OpenAI:
         """The official client for it."""
         given = {"api_key": "none", "max_retries": 0, **options}
-        return openai.OpenAI(base_url=f"{self.url}/v1", **given)
+        self._clients.append(openai.OpenAI(base_url=f"{self.url}/v1", **given))
+        return self._clients[-1]
 
 
 MakeGateway = Callable[..., RunningGateway]

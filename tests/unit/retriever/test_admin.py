@@ -225,7 +225,7 @@ def test_nothing_of_what_was_erased_is_in_redis(
     (gone, kept) = add_references(retriever, "secret words", "harmless words")
     retrieve(retriever, named_query(gone.id, kept.id))
     client = redis.Redis.from_url(redis_server.url)
-    eventually(lambda: len(client.keys("*")) == 2)
+    assert eventually(lambda: len(client.keys("*")) == 2)
     request = admin.EraseReferencesRequest(bank=BANK, ids=[gone.id])
     *_, last = stub_of(retriever).EraseReferences(request)
     assert last.receipt.sha256
