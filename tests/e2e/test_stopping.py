@@ -119,14 +119,17 @@ def test_encoder_finishes_its_streams(fragile: LocalServices) -> None:
     with connect(encoder.address, retries=False) as channel:
         stub: Any = encoder_pb2_grpc.EncoderServiceStub(channel)
         with typed_errors():
-            answers = stub.Encode(request, timeout=PATIENCE_S)
-            answered = [next(answers)]
+            # So many that a fast machine has work left when the port is closed.
+            streams = [stub.Encode(request, timeout=PATIENCE_S) for _ in range(NUM_STREAMS)]
+            answered = [[next(answers)] for answers in streams]
             encoder.send_signal(signal.SIGTERM)
             until(lambda: not accepts(encoder.address))
             assert encoder.exit_code is None
-            answered.extend(answers)
-    assert sorted(answer.index for answer in answered) == list(range(1000))
-    assert not any(answer.HasField("error") for answer in answered)
+            for own, answers in zip(answered, streams, strict=True):
+                own.extend(answers)
+    for own in answered:
+        assert sorted(answer.index for answer in own) == list(range(1000))
+        assert not any(answer.HasField("error") for answer in own)
     assert ended_with(encoder) == 0
 
 

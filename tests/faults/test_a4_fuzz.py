@@ -20,7 +20,7 @@ from tests.faults.mutations import mutated
 from tests.faults.scratch import Method, Scratch, scratch_services
 
 # Three services and their callers in one process, each thread of which keeps buffers of its own.
-_MAX_GROWTH = 512 << 20
+_MAX_GROWTH = 256 << 20
 _TIMEOUT_S = 30.0
 # The rest of a long answer is left unread, as its caller is free to do.
 _MAX_RESPONSES = 20
