@@ -68,7 +68,7 @@ async def test_all_chunks_of_a_prompt_are_found_in_one_call(
     make_decoder: MakeDecoder, retriever: ScriptedRetriever
 ) -> None:
     """A prompt costs one call; later calls name the memories that are held."""
-    decoder = await make_decoder()
+    decoder = await make_decoder(retrieval_timeout_s=30.0)
     answer = await ask(decoder, prompt_of(decoder, 70), bank=BANK, max_tokens=2 * CHUNK_LENGTH + 2)
     assert [len(call.queries) for call in retriever.requests] == [5, 1, 1]
     assert answer.end.usage.retrievals == 3
