@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -26,6 +27,8 @@ from memory3.rpc.unguarded import Probes, aio_unguarded, behaviour_of, unguarded
 _Handler = Any
 _Behaviour = Callable[[Any, Any], Any]
 _Take = Callable[[Call, Any], Any]
+
+_TOLD_WITHIN_S = 0.2
 
 
 class ThreadInterceptor(grpc.ServerInterceptor):
@@ -68,7 +71,8 @@ class ThreadInterceptor(grpc.ServerInterceptor):
             except InvalidArgumentError as error:
                 # To grpc's request iterator a cancelled call may look like one without a message.
                 gone = RequestCancelledError("the caller is gone")
-                self._fail(call, context, error if context.is_active() else gone)
+                left = error.field == "request" and _has_left(context)
+                self._fail(call, context, gone if left else error)
             except Exception as error:
                 self._fail(call, context, error)
             finally:
@@ -220,6 +224,12 @@ def _taking(handler: _Handler, read: Callable[[Any], Any]) -> _Take:
         return taken if call.identity is None else check(call.identity, call.method, taken)
 
     return take
+
+
+def _has_left(context: grpc.ServicerContext) -> bool:
+    """Whether the caller has cancelled; gRPC tells a moment after it has ended the requests."""
+    left = threading.Event()
+    return not context.add_callback(left.set) or left.wait(_TOLD_WITHIN_S)
 
 
 def _rewrap(
