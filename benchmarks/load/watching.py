@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import threading
 import urllib.request
-from pathlib import Path
 from typing import Any, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from memory3.rpc.channel import connect
+from memory3.testing.processes import resident_bytes
 
 _EVERY_S = 0.2
 _LAG = re.compile(
@@ -25,7 +25,7 @@ class Watch:
     Attributes:
         num_checks: Health checks so far.
         num_unwell: Those that were not answered SERVING within a second.
-        memory_bytes: Resident memory at each check.
+        memory_bytes: Resident memory at each check, that of the model's process included.
     """
 
     def __init__(self, address: str, pid: int) -> None:
@@ -53,8 +53,7 @@ class Watch:
                     self.num_unwell += answer.status != health_pb2.HealthCheckResponse.SERVING
                 except grpc.RpcError:
                     self.num_unwell += 1
-                status = Path(f"/proc/{self._pid}/status").read_text()
-                self.memory_bytes.append(1024 * int(status.split("VmRSS:")[1].split()[0]))
+                self.memory_bytes.append(resident_bytes(self._pid))
 
 
 class EventLoopLags:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from memory3.rpc.channel import connect
 from memory3.rpc.health import READINESS
+from memory3.testing.processes import resident_bytes
 
 _PATIENCE_S = 120.0
 _POLL_S = 0.02
@@ -45,9 +45,8 @@ class Attacked:
 
     @property
     def rss_bytes(self) -> int:
-        """The main memory that it takes."""
-        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        """The main memory that it takes, with the processes that it started."""
+        return resident_bytes(self._process.pid)
 
     def is_serving(self) -> bool:
         """Whether its health says so to a caller who comes anew."""

@@ -111,7 +111,12 @@ class InProcess:
 
     def decoder(self, checkpoint: Checkpoint, retriever: Running, **settings: Any) -> Running:
         """Start a decoder."""
-        given = {"checkpoint": checkpoint.path, "retriever": retriever.address, "port": 0}
+        given = {
+            "checkpoint": checkpoint.path,
+            "retriever": retriever.address,
+            "port": 0,
+            "model_in": "thread",
+        }
         loaded = DecoderSettings.load(**{**given, "retrieval_timeout_s": 30.0, **settings})
 
         async def start() -> DecoderService:

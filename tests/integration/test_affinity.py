@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from memory3.checkpoint import Checkpoint
 from memory3.rpc.channel import connect
 from memory3.testing.checkpoints import tiny_checkpoint
+from memory3.testing.processes import family
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds threads")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -59,11 +60,12 @@ def _running(service: str, checkpoint: Checkpoint, folder: Path, cpus: str) -> I
 
 
 def _allowed(process: int) -> dict[int, str]:
-    """The processors of each thread, as the system lists them."""
+    """The processors of each thread, those of the model's process too, as the system lists them."""
     found = {}
-    for task in Path(f"/proc/{process}/task").iterdir():
-        (listed,) = re.findall(r"Cpus_allowed_list:\s*(\S+)", (task / "status").read_text())
-        found[int(task.name)] = listed
+    for each in family(process):
+        for task in Path(f"/proc/{each}/task").iterdir():
+            (listed,) = re.findall(r"Cpus_allowed_list:\s*(\S+)", (task / "status").read_text())
+            found[int(task.name)] = listed
     return found
 
 
@@ -72,7 +74,7 @@ def _allowed(process: int) -> dict[int, str]:
 def test_the_threads_of_the_model_are_bound_and_no_others(
     checkpoint: Checkpoint, tmp_path: Path, service: str, num_bound: int
 ) -> None:
-    """The decoder's model, the encoder's model and embedder: each has a thread on the last one."""
+    """The decoder's model's process, the encoder's model and embedder are on the last one."""
     last = str(max(MINE))
     with _running(service, checkpoint, tmp_path, last) as process:
         allowed = _allowed(process)

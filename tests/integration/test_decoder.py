@@ -95,6 +95,7 @@ async def serve(checkpoint: Checkpoint, retriever: ScriptedRetriever) -> AsyncIt
             "retriever": retriever.address,
             "port": 0,
             "dtype": "float32",
+            "model_in": "thread",
             "num_slots": 4,
             "retrieval_timeout_s": 60.0,
         }

@@ -5,6 +5,7 @@ It answers the same in a process of one's own as behind gRPC, and must not know 
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
@@ -21,8 +22,13 @@ from memory3.rpc.channel import check_target
 from memory3.rpc.logging import get_logger
 from memory3.rpc.security.outgoing import Outgoing
 from memory3_decoder.convert import RequestReader
-from memory3_decoder.engine import Engine, EngineLimits, ModelRunner
+from memory3_decoder.engine import Engine, EngineLimits
 from memory3_decoder.metrics import DecoderMetrics
+from memory3_decoder.model.jobs import ModelPlan
+from memory3_decoder.model.lane import Lane
+from memory3_decoder.model.process_lane import ProcessLane
+from memory3_decoder.model.runner import ModelRunner
+from memory3_decoder.model.thread_lane import ThreadLane
 from memory3_decoder.parameters import GenerationRequest, ScoringRequest
 from memory3_decoder.retrieval import MemoryCache, MemorySource, RetrieverClient
 from memory3_decoder.session import MemorySession
@@ -107,6 +113,7 @@ class Decoder:
             ),
             self._open_session,
             metrics,
+            checkpoint.digest if settings.prefix_cache_bytes else "",
         )
 
     @classmethod
@@ -128,33 +135,31 @@ class Decoder:
             SettingsError: A setting does not fit the checkpoint or the machine.
         """
         _check_retriever(settings.retriever)
-        cpus = check_cpus(settings.cpus, settings.num_threads)
-        runner = ModelRunner(settings.num_threads, cpus)
+        runner = ModelRunner(await _start_lane(settings))
         source: MemorySource | None = None
         try:
-            checkpoint = await runner.run(lambda: Checkpoint.open(settings.checkpoint))
+            checkpoint = await asyncio.to_thread(Checkpoint.open, settings.checkpoint)
             context_length = _context_length(settings, checkpoint.config)
             _check_prefill_tokens(settings, checkpoint.config)
             _check_prefetch_tokens(settings, checkpoint.config)
             device = check_device(settings.device)
             dtype = choose_dtype(settings.dtype, device, settings.weights)
-            tokenizer = await runner.run(lambda: checkpoint.tokenizer)
+            dtype_name = str(dtype).removeprefix("torch.")
+            tokenizer = await asyncio.to_thread(lambda: checkpoint.tokenizer)
             num_tokens = min(checkpoint.config.vocab_size, tokenizer.get_vocab_size())
-            await runner.load(
-                lambda: checkpoint.load_model(
-                    dtype=dtype,
-                    device=settings.device,
-                    packed=True,
-                    weights=settings.weights,
-                    row_bytes=settings.row_matrix_bytes,
-                ),
+            plan = ModelPlan(
+                checkpoint=str(settings.checkpoint),
+                dtype=dtype_name,
+                device=settings.device,
+                weights=settings.weights,
+                row_bytes=settings.row_matrix_bytes,
                 num_slots=settings.num_slots,
                 context_length=context_length,
                 num_tokens=num_tokens,
                 decode_step=settings.decode_step,
                 prefix_bytes=settings.prefix_cache_bytes,
-                prefix_root=checkpoint.digest,
             )
+            await runner.load(plan)
             source = MemorySource(
                 _client(settings, checkpoint),
                 MemoryReader(
@@ -162,12 +167,12 @@ class Decoder:
                     checkpoint.digest,
                     codec_file=checkpoint.codec_file,
                     dtype=dtype,
-                    device=device,
+                    # A process of its own puts them onto the device itself, once.
+                    device=device if settings.model_in == "thread" else "cpu",
                 ),
                 MemoryCache(settings.memory_cache_bytes, max_age_s=settings.memory_cache_max_age_s),
                 metrics,
             )
-            dtype_name = str(dtype).removeprefix("torch.")
             decoder = cls(
                 settings,
                 checkpoint,
@@ -216,6 +221,13 @@ class Decoder:
             default_timeout_s=self.settings.retrieval_timeout_s,
             deadline=wanted.deadline,
         )
+
+
+async def _start_lane(settings: DecoderSettings) -> Lane:
+    cpus = check_cpus(settings.cpus, settings.num_threads)
+    if settings.model_in == "thread":
+        return ThreadLane(settings.num_threads, cpus)
+    return await ProcessLane.start(settings.num_threads, cpus, settings.device)
 
 
 def _client(settings: DecoderSettings, checkpoint: Checkpoint) -> RetrieverClient | None:

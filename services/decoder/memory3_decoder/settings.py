@@ -62,6 +62,12 @@ class DecoderSettings(PeerSettings):
         description="The most tokens of prompt and output together; empty for the checkpoint's.",
     )
     device: str = Field("cpu", min_length=1, description="Where the model runs: cpu, cuda, cuda:0.")
+    model_in: Literal["process", "thread"] = Field(
+        "process",
+        description="Where the model works: in a process of its own, so that callers do not slow "
+        "its steps down (process), or on a thread of this one, which takes some 200 MB less "
+        "(thread).",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="The number format of weights and cache; auto is float32 on a processor, where "

@@ -67,6 +67,8 @@ async def make_decoder(
             "checkpoint": checkpoint.path,
             "retriever": retriever.address,
             "dtype": "float32",
+            # Tests look into the model and hold it.
+            "model_in": "thread",
             "num_slots": 4,
             "retrieval_timeout_s": 60.0,
         }

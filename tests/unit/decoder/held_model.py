@@ -11,14 +11,14 @@ import time
 from typing import Any
 
 import pytest
-from memory3_decoder.engine import runner as runner_module
+from memory3_decoder.model import worker as worker_module
 
 # A test that forgets to open the gate ends with an error, and does not hang.
 _PATIENCE_S = 120.0
 
 
 class HeldModel:
-    """Holds the model of every decoder of this process, on the model's own thread.
+    """Holds the model of every decoder that runs it on a thread of this process, on that thread.
 
     Attributes:
         gate: The model waits while it is closed.
@@ -32,7 +32,7 @@ class HeldModel:
         self.pause_s = 0.0
         self.num_steps = 0
         self._stands = threading.Event()
-        real = runner_module.sample
+        real = worker_module.sample
 
         def held(*arguments: Any) -> Any:
             self.num_steps += 1
@@ -45,7 +45,7 @@ class HeldModel:
                 self._stands.clear()
             return real(*arguments)
 
-        monkeypatch.setattr(runner_module, "sample", held)
+        monkeypatch.setattr(worker_module, "sample", held)
 
     async def until_held(self) -> None:
         """Close the gate, and wait until the model stands before it."""

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from memory3_decoder.engine.pieces import Piece
-from memory3_decoder.engine.runner import PrefillJob, StepRow
+from memory3_decoder.model.jobs import Piece, PrefillJob, StepRow
 from memory3_decoder.parameters import SamplingParameters
-from memory3_decoder.sampling import SamplingState
+from memory3_decoder.sampling import SamplingStart
 
 from memory3.checkpoint import Checkpoint
 from memory3.memory.reader import MemoryReader
@@ -23,9 +22,9 @@ PROMPT = tuple(range(20, 30))
 NUM_ATTACHED = {0: 3, 1: 1, 2: 0, 3: None}
 
 
-def _state() -> SamplingState:
+def _sampling() -> SamplingStart:
     sampling = SamplingParameters(max_tokens=9, temperature=0.0, logprobs=1)
-    return SamplingState(sampling, seed=0, choice=0, prompt_tokens=PROMPT, end_ids=[])
+    return SamplingStart(parameters=sampling, seed=0, choice=0, prompt_tokens=PROMPT, end_ids=[])
 
 
 async def test_a_step_attaches_for_all_of_them_in_one_call(
@@ -51,13 +50,13 @@ async def test_a_step_attaches_for_all_of_them_in_one_call(
         found = {}
         for slot in NUM_ATTACHED:
             piece = Piece(start=0, tokens=PROMPT, chunk_memories=((memories[3],),), is_last=True)
-            await runner.prefill(PrefillJob(slot, piece, _state(), report=False))
+            await runner.prefill(PrefillJob(slot, piece, _sampling(), report=False))
         for slots in steps:
             rows = []
             for slot in slots:
                 number = NUM_ATTACHED[slot]
                 attach = None if number is None else memories[:number]
-                rows.append(StepRow(slot, 40, _state(), attach, report=False))
+                rows.append(StepRow(slot, 40, attach, report=False))
             for slot, result in zip(slots, await runner.step(rows), strict=True):
                 assert result.sampled.logprob is not None
                 found[slot] = result.sampled.logprob.logprob

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from memory3_decoder.decoder import Decoder
-from memory3_decoder.engine.runner import ModelRunner
+from memory3_decoder.model.runner import ModelRunner
 
 from tests.unit.decoder.calls import ask, prompt_of, request, until_idle
 from tests.unit.decoder.conftest import MakeDecoder

@@ -12,8 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory3_decoder.decoder import Decoder
-from memory3_decoder.engine.prefixes import PrefixStore, PromptChain
-from memory3_decoder.engine.runner import ModelRunner
+from memory3_decoder.model.prefixes import PrefixStore, PromptChain
+from memory3_decoder.model.runner import ModelRunner
 from memory3_decoder.parameters import GenerationRequest, MemoryOptions, SessionOptions
 
 from memory3.memory.tensors import MemoryTensors
@@ -209,7 +209,7 @@ async def test_leaving_in_the_middle_of_a_prompt_leaves_whole_chunks_only(
     expected = await _ask(without, prompt)
     decoder = await make_decoder(num_slots=1, prefill_tokens=2 * SIZE)
     stream = decoder.engine.generate(_request(decoder, prompt))
-    read: Callable[..., Any] = decoder._runner._model.prefill
+    read: Callable[..., Any] = decoder._runner._lane.worker.model.prefill
 
     def broken(*arguments: Any, **named: Any) -> Any:
         output = read(*arguments, **named)
@@ -219,7 +219,7 @@ async def test_leaving_in_the_middle_of_a_prompt_leaves_whole_chunks_only(
 
     reads.clear()
     with monkeypatch.context() as patched:
-        patched.setattr(decoder._runner._model, "prefill", broken)
+        patched.setattr(decoder._runner._lane.worker.model, "prefill", broken)
         with pytest.raises(Exception, match="the model failed"):
             await collect(stream)
     assert [start for start, _ in reads] == [0, 2 * SIZE, 4 * SIZE][: len(reads)]
@@ -258,12 +258,11 @@ def _memory(fill: float) -> MemoryTensors:
 )
 def test_the_store_finds_what_was_kept_and_nothing_else(prompts: Any, room: int) -> None:
     """Chunks are found under their own chain only, within bounds, none without its forerunner."""
-    store = PrefixStore(room * 4, "digest")
+    store = PrefixStore(room * 4)
     for bank, memories in prompts:
         # All texts are the same: memories and banks alone tell them apart.
-        chain = PromptChain(
-            bank, [1] * (2 * len(memories) + 1), [[_memory(m)] for m in memories] + [[]], 2
-        )
+        read = [*([_memory(each)] for each in memories), []]
+        chain = PromptChain.of("digest", bank, [1] * (2 * len(memories) + 1), read, 2)
         name = [hash((bank, *memories[: n + 1])) % 2**31 for n in range(len(memories))]
         found = store.find(chain, 0)
         assert [int(columns) for columns in found] == name[: len(found)]

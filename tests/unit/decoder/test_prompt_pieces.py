@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory3_decoder.decoder import Decoder
 from memory3_decoder.engine.pieces import Pieces
-from memory3_decoder.engine.runner import ModelRunner
+from memory3_decoder.model.runner import ModelRunner
 from memory3_decoder.parameters import MemoryOptions, ScoringRequest
 
 from memory3.errors import SettingsError

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, strategies
 from memory3_decoder.parameters import SamplingParameters
-from memory3_decoder.sampling import Sampled, SamplingState, sample
+from memory3_decoder.sampling import Sampled, SamplingStart, SamplingState, sample
 from torch import Tensor
 
 V = 16
@@ -16,7 +16,11 @@ V = 16
 def state(seed: int = 0, choice: int = 0, prompt: tuple[int, ...] = (), **given: object):
     """The state of a sequence; token 2 ends it."""
     parameters = SamplingParameters(**given)  # type: ignore[arg-type]
-    return SamplingState(parameters, seed=seed, choice=choice, prompt_tokens=prompt, end_ids=(2,))
+    return SamplingState(
+        SamplingStart(
+            parameters=parameters, seed=seed, choice=choice, prompt_tokens=prompt, end_ids=(2,)
+        )
+    )
 
 
 def draw(logits: Tensor, one: SamplingState, times: int) -> Counter[int]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from memory3_decoder.decoder import Decoder
-from memory3_decoder.engine import runner as runner_module
 from memory3_decoder.events import Finished
+from memory3_decoder.model import worker as worker_module
 from memory3_decoder.parameters import ScoringRequest
 
 from memory3.errors import (
@@ -151,7 +151,7 @@ async def test_a_model_that_fails_ends_its_requests_and_nothing_else(
     """A defect inside a step is an INTERNAL error for that step; the engine goes on."""
     decoder = await make_decoder()
     plain = await ask(decoder, "Who ?")
-    real, calls = runner_module.sample, []
+    real, calls = worker_module.sample, []
 
     def breaking(logits: torch.Tensor, states: Any) -> Any:
         calls.append(len(states))
@@ -159,7 +159,7 @@ async def test_a_model_that_fails_ends_its_requests_and_nothing_else(
             raise RuntimeError("out of memory")
         return real(logits, states)
 
-    monkeypatch.setattr(runner_module, "sample", breaking)
+    monkeypatch.setattr(worker_module, "sample", breaking)
     with pytest.raises(InternalError):
         await ask(decoder, "Who ?")
     assert (await ask(decoder, "Who ?")).tokens == plain.tokens

@@ -69,7 +69,8 @@ async def test_weights_of_eight_bits_generate(
     """In bfloat16, with memories, and the same twice."""
     decoder = await make_decoder(weights="int8", dtype="auto")
     assert decoder.dtype == "bfloat16"
-    assert any(isinstance(each, Int8Linear) for each in decoder._runner._model.modules())
+    model = decoder._runner._lane.worker.model
+    assert any(isinstance(each, Int8Linear) for each in model.modules())
     first, again = [await ask(decoder, "Who is it ?", bank=BANK, max_tokens=20) for _ in range(2)]
     assert first.tokens == again.tokens
     assert all(first.chunk_ids)

@@ -1,7 +1,6 @@
-"""Continuous batching: slots, the queue before them, and the one thread that runs the model."""
+"""Continuous batching: slots, the queue before them, and the loop that has the model step."""
 
 from memory3_decoder.engine.engine import Engine, EngineLimits
-from memory3_decoder.engine.runner import ModelRunner
 from memory3_decoder.engine.scoring import ContinuationScore, Scores
 from memory3_decoder.engine.stream import EventStream
 
@@ -10,6 +9,5 @@ __all__ = [
     "Engine",
     "EngineLimits",
     "EventStream",
-    "ModelRunner",
     "Scores",
 ]

@@ -17,13 +17,13 @@ from memory3.model.config import ModelConfig
 from memory3_decoder.engine.admission import Admission, Line
 from memory3_decoder.engine.loop import DecodeLoop
 from memory3_decoder.engine.request import Request
-from memory3_decoder.engine.runner import ModelRunner
 from memory3_decoder.engine.scoring import Scores, ScoringJob
 from memory3_decoder.engine.sequence import Sequence
 from memory3_decoder.engine.stream import EventStream
 from memory3_decoder.engine.turns import Turns
 from memory3_decoder.engine.writing import WritingJob
 from memory3_decoder.metrics import DecoderMetrics
+from memory3_decoder.model.runner import ModelRunner
 from memory3_decoder.parameters import Demand, GenerationRequest, ScoringRequest
 from memory3_decoder.session import MemorySession
 
@@ -64,6 +64,7 @@ class Engine:
         limits: How much work is taken on.
         open_session: Makes the memory cycle of a request.
         metrics: Counts.
+        prefix_root: What the keys of prompts that are kept hang on; empty where none is kept.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Engine:
         limits: EngineLimits,
         open_session: Callable[[GenerationRequest | ScoringRequest], MemorySession],
         metrics: DecoderMetrics,
+        prefix_root: str,
     ) -> None:
         turns = Turns(limits.turn_tokens, limits.suspended_bytes)
         self._loop = DecodeLoop(runner, limits.num_slots, limits.prefill_tokens, turns, metrics)
@@ -85,6 +87,7 @@ class Engine:
         )
         self._open_session = open_session
         self._metrics = metrics
+        self._prefix_root = prefix_root
         self._num_scoring = 0
 
     @property
@@ -147,6 +150,7 @@ class Engine:
             self._config.eos_id,
             self._config.memory.chunk_length,
             self._limits.prefetch_tokens or self._config.memory.chunk_length,
+            self._prefix_root,
             num_open=wanted.sampling.n,
             caller=caller,
         )

@@ -6,9 +6,9 @@ import time
 from collections.abc import Collection
 
 from memory3_decoder.engine.queue import WaitingQueue
-from memory3_decoder.engine.runner import ModelRunner
 from memory3_decoder.engine.sequence import Sequence
 from memory3_decoder.metrics import DecoderMetrics
+from memory3_decoder.model.runner import ModelRunner
 
 # Nobody looks more often, and looking through a long queue before every step would slow steps down.
 _EVERY_S = 0.1

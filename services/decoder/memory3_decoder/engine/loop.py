@@ -22,7 +22,6 @@ from memory3_decoder.engine.failures import too_late, typed
 from memory3_decoder.engine.gauges import Gauges
 from memory3_decoder.engine.queue import WaitingQueue
 from memory3_decoder.engine.request import Request
-from memory3_decoder.engine.runner import ModelRunner, PrefillJob
 from memory3_decoder.engine.scoring import ScoringJob, ScoringQueue
 from memory3_decoder.engine.sequence import Sequence
 from memory3_decoder.engine.slots import Slots
@@ -30,6 +29,8 @@ from memory3_decoder.engine.turns import Turns
 from memory3_decoder.engine.writing import WritingJob, WritingQueue
 from memory3_decoder.events import Event
 from memory3_decoder.metrics import DecoderMetrics
+from memory3_decoder.model.jobs import PrefillJob
+from memory3_decoder.model.runner import ModelRunner
 from memory3_decoder.session import PromptMemories, Refresh
 
 _log = get_logger(__name__)
@@ -83,6 +84,7 @@ class DecodeLoop:
         Args:
             on_defect: Called if the loop stops by a defect of its own; it takes no more work.
         """
+        self._runner.when_lost(self.wake)
         self._task = asyncio.create_task(self._run(on_defect), name="decode-loop")
 
     async def close(self) -> None:
@@ -123,6 +125,7 @@ class DecodeLoop:
         try:
             while not self.is_closing:
                 self._wake.clear()
+                self._runner.check()
                 self._sweep()
                 self._start_retrievals()
                 await self._admit()
@@ -145,10 +148,10 @@ class DecodeLoop:
         if self._somebody_left:
             self._somebody_left = False
             for sequence in self.waiting.drop_over():
-                sequence.stop_refreshing()
+                self._let_go(sequence)
         for sequence in self.slots:
             if sequence.request.is_over:
-                self._free_slot(sequence)
+                self._let_go(sequence)
         self._gauges.measure_if_due()
 
     def _start_retrievals(self) -> None:
@@ -180,7 +183,7 @@ class DecodeLoop:
             if self.waiting and sequence.suspended is None:
                 self._check_start(sequence.request)
             if sequence.request.is_over:
-                sequence.stop_refreshing()
+                self._let_go(sequence)
                 continue
             if leaving is not None:
                 await self._suspend(leaving)
@@ -310,8 +313,7 @@ class DecodeLoop:
         for sequence in ready:
             row, events = sequence.begin_step()
             rows.append(row)
-            for event in events:
-                sequence.request.stream.put(event)
+            sequence.request.stream.put_all(events)
         try:
             results = await self._runner.step(rows)
         except Exception as error:
@@ -327,10 +329,9 @@ class DecodeLoop:
     def _deliver(self, sequence: Sequence, events: list[Event]) -> None:
         """Pass on what has happened to a sequence, and do what follows from it."""
         request = sequence.request
-        for event in events:
-            request.stream.put(event)
+        request.stream.put_all(events)
         if sequence.is_finished:
-            self._free_slot(sequence)
+            self._let_go(sequence)
             request.num_open -= 1
             if request.num_open == 0:
                 request.close()
@@ -360,8 +361,11 @@ class DecodeLoop:
                 self._reading.append(sequence)
         self._wake.set()
 
-    def _free_slot(self, sequence: Sequence) -> None:
+    def _let_go(self, sequence: Sequence) -> None:
+        """Have nothing kept or looked for on behalf of a sequence."""
         sequence.stop_refreshing()
+        if sequence.suspended is not None:
+            self._runner.forget(sequence.suspended)
         if sequence.slot is not None and sequence in self.slots:
             self.slots.give_back(sequence.slot)
 

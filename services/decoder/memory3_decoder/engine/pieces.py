@@ -7,36 +7,9 @@ chunks or at the end of the prompt, because every chunk reads its own memories i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from memory3.memory.tensors import MemoryTensors
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some tokens of a prompt that are read in one pass.
-
-    Attributes:
-        start: Tokens of the prompt before it.
-        tokens: Its own; none only where the whole prompt is empty.
-        chunk_memories: What each of its chunks reads; one list for an empty prompt.
-        is_last: Whether the prompt ends with it.
-    """
-
-    start: int
-    tokens: Sequence[int]
-    chunk_memories: Sequence[Sequence[MemoryTensors]]
-    is_last: bool
-
-    @property
-    def stop(self) -> int:
-        """Tokens of the prompt that are read after it."""
-        return self.start + len(self.tokens)
-
-    @property
-    def cost(self) -> int:
-        """What it takes of a budget of tokens; an empty prompt is not free."""
-        return max(1, len(self.tokens))
+from memory3_decoder.model.jobs import Piece
 
 
 class Pieces:

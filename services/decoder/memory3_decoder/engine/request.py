@@ -27,6 +27,7 @@ class Request:
         eos_id: The checkpoint's end-of-text token.
         chunk_length: Tokens of a chunk.
         query_length: Tokens of a generated chunk with which the next one's memories are looked for.
+        prefix_root: What the keys of prompts that are kept hang on; empty where none is kept.
         num_open: Choices that have not finished.
         caller: Who asks; callers take turns. Empty for a caller of this request alone.
         memories: What the prompt reads, once that is known.
@@ -45,6 +46,7 @@ class Request:
     eos_id: int
     chunk_length: int
     query_length: int
+    prefix_root: str
     num_open: int
     caller: str = ""
     memories: PromptMemories | None = None

@@ -9,7 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from memory3.memory.tensors import MemoryTensors
-from memory3_decoder.engine.pieces import Piece, Pieces
+from memory3_decoder.engine.pieces import Pieces
+from memory3_decoder.model.jobs import Piece
 from memory3_decoder.parameters import ScoringRequest
 from memory3_decoder.session import PromptMemories
 

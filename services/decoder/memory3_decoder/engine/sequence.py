@@ -12,24 +12,23 @@ from __future__ import annotations
 import asyncio
 import time
 
-from torch import Tensor
-
 from memory3.memory.tensors import MemoryTensors
 from memory3.observability import tracing
 from memory3_decoder.engine.chunks import ChunkRecord
 from memory3_decoder.engine.pieces import Pieces
-from memory3_decoder.engine.prefixes import PromptChain
 from memory3_decoder.engine.request import Request
-from memory3_decoder.engine.runner import (
+from memory3_decoder.events import Event, Finished, Usage
+from memory3_decoder.metrics import DecoderMetrics
+from memory3_decoder.model.jobs import (
     PrefillJob,
     PrefillResult,
     ResumeJob,
     StepResult,
     StepRow,
+    Suspended,
 )
-from memory3_decoder.events import Event, Finished, Usage
-from memory3_decoder.metrics import DecoderMetrics
-from memory3_decoder.sampling import Sampled, SamplingState
+from memory3_decoder.model.prefixes import PromptChain
+from memory3_decoder.sampling import Sampled, SamplingStart
 from memory3_decoder.session import Memories, PromptMemories, Refresh
 from memory3_decoder.text import ChoiceText
 
@@ -43,7 +42,7 @@ class Sequence:
         slot: The slot it holds; None while it waits for one.
         refreshing: The running search for the next chunk's memories.
         moving: What is done when its window is full, while it runs.
-        suspended: Its context columns, while it waits for a slot again; else None.
+        suspended: What it had in its slot, while it waits for one again; else None.
 
     Args:
         request: The request it is a choice of.
@@ -59,15 +58,16 @@ class Sequence:
         self.slot: int | None = None
         self.refreshing: asyncio.Task[Refresh] | None = None
         self.moving: asyncio.Task[PromptMemories] | None = None
-        self.suspended: Tensor | None = None
+        self.suspended: Suspended | None = None
         self.session = request.session
         wanted = request.wanted
         end_ids = set(wanted.sampling.stop_token_ids)
         if not wanted.sampling.ignore_eos:
             end_ids.add(request.eos_id)
         self._choice = choice
-        self._state = SamplingState(
-            wanted.sampling,
+        # Beside the model from the first token on, and None here.
+        self._sampling: SamplingStart | None = SamplingStart(
+            parameters=wanted.sampling,
             seed=seed,
             choice=choice,
             prompt_tokens=wanted.prompt_tokens,
@@ -175,9 +175,9 @@ class Sequence:
         self.session = self.request.session.fork()
         self._begin_window(self._found)
 
-    def suspend(self, columns: Tensor) -> None:
+    def suspend(self, suspended: Suspended) -> None:
         """Give the slot back, and keep what is needed to go on in another."""
-        self.slot, self.suspended = None, columns
+        self.slot, self.suspended = None, suspended
         self._suspended_at = time.perf_counter()
         self._metrics.preemptions.inc()
 
@@ -185,7 +185,7 @@ class Sequence:
         """Take a slot again: what must be put into it, as if the sequence had never left."""
         if self.suspended is None:
             raise AssertionError("a sequence that was not suspended cannot be resumed")
-        job = ResumeJob(slot, self.suspended, _tensors(self._memories))
+        job = ResumeJob(slot, self.suspended.number, _tensors(self._memories))
         self.slot, self.suspended = slot, None
         self._num_before_turn = len(self._text.tokens)
         self._record("suspended", self._suspended_at, time.perf_counter())
@@ -210,8 +210,9 @@ class Sequence:
         memories = [_tensors(memories) for memories in found.chunks or (found.inherited,)]
         self._pieces = Pieces(tokens, memories, size)
         wanted = self.request.wanted
-        if wanted.memory.session is None:  # the memories of a session are its own
-            self._chain = PromptChain(wanted.bank, tokens, memories, size)
+        root = self.request.prefix_root
+        if root and wanted.memory.session is None:  # the memories of a session are its own
+            self._chain = PromptChain.of(root, wanted.bank, tokens, memories, size)
 
     def next_piece(self, budget: int) -> PrefillJob | None:
         """The next piece of the prompt; None where none fits into so many tokens."""
@@ -221,7 +222,7 @@ class Sequence:
         if piece is None:
             return None
         report = self.request.wanted.memory.report
-        return PrefillJob(self.slot, piece, self._state, report, self._chain)
+        return PrefillJob(self.slot, piece, self._sampling, report, self._chain)
 
     def wanted_prefix(self) -> tuple[int, PromptChain, int] | None:
         """Its slot, its prompt and how far that is read; None where all of it is to be read.
@@ -249,7 +250,7 @@ class Sequence:
         self._metrics.prefix_tokens.labels("read").inc(len(job.piece.tokens))
         if result.sampled is None:
             return []
-        self._is_read = True
+        self._is_read, self._sampling = True, None
         events: list[Event] = []
         mass = self._prompt_mass
         for number, memories in enumerate(self._window.chunks):
@@ -273,7 +274,7 @@ class Sequence:
                 attach = _tensors(self._memories)
             self._begin_chunk(events)
         report = self.request.wanted.memory.report
-        row = StepRow(self.slot, self._text.tokens[-1], self._state, attach, report)
+        row = StepRow(self.slot, self._text.tokens[-1], attach, report)
         return row, events
 
     def stepped(self, result: StepResult) -> list[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 from memory3.errors import Memory3Error
@@ -22,9 +22,10 @@ class EventStream:
         self._on_cancel = on_cancel
         self._closed = False
 
-    def put(self, event: Event) -> None:
-        """Give the caller an event."""
-        self._events.put_nowait(event)
+    def put_all(self, events: Iterable[Event]) -> None:
+        """Give the caller events, in their order."""
+        for event in events:
+            self._events.put_nowait(event)
 
     def fail(self, error: Memory3Error) -> None:
         """End the stream with an error, after the events before it."""

@@ -201,6 +201,8 @@ class MemorySource:
     def _read(self, envelopes: dict[str, bytes]) -> dict[str, MemoryTensors]:
         with torch.inference_mode():
             memories = self._reader.read_batch(list(envelopes.values()))
+        for memory in memories:
+            _ = memory.digest  # hashed here, and not on the event loop when a prompt is kept
         return dict(zip(envelopes, memories, strict=True))
 
 

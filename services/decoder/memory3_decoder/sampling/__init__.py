@@ -1,6 +1,6 @@
 """Choosing the next token of every sequence of a batch, each by its own parameters."""
 
 from memory3_decoder.sampling.sampler import Sampled, sample
-from memory3_decoder.sampling.state import SamplingState
+from memory3_decoder.sampling.state import SamplingStart, SamplingState
 
-__all__ = ["Sampled", "SamplingState", "sample"]
+__all__ = ["Sampled", "SamplingStart", "SamplingState", "sample"]

@@ -1,13 +1,14 @@
 """What the sampler remembers of one sequence: its random numbers and the tokens it has seen.
 
 Random numbers come from a counter-based generator keyed by (seed, choice), so that the i-th token
-of a sequence meets the same number however the sequence is batched. Only the model thread touches a
-state once its sequence runs.
+of a sequence meets the same number however the sequence is batched. A state lives beside the model,
+with the slot of its sequence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,25 @@ from torch import Tensor
 from memory3_decoder.parameters import SamplingParameters
 
 _UNIT = 2.0**-53
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingStart:
+    """What the choosing of one sequence's tokens begins with.
+
+    Attributes:
+        parameters: How its tokens are chosen.
+        seed: The seed to use, 0 to 2**64 - 1.
+        choice: Number of the choice, so that choices of one request differ.
+        prompt_tokens: Tokens of the prompt.
+        end_ids: Tokens that end the text.
+    """
+
+    parameters: SamplingParameters
+    seed: int
+    choice: int
+    prompt_tokens: Sequence[int]
+    end_ids: Sequence[int]
 
 
 class SamplingState:
@@ -29,29 +49,18 @@ class SamplingState:
         counts: float32 [V], occurrences in the output; None where no penalty needs them.
 
     Args:
-        parameters: How its tokens are chosen.
-        seed: The seed to use, 0 to 2**64 - 1.
-        choice: Number of the choice, so that choices of one request differ.
-        prompt_tokens: Tokens of the prompt.
-        end_ids: Tokens that end the text.
+        start: What it begins with.
     """
 
-    def __init__(
-        self,
-        parameters: SamplingParameters,
-        *,
-        seed: int,
-        choice: int,
-        prompt_tokens: Sequence[int],
-        end_ids: Sequence[int],
-    ) -> None:
-        self.parameters = parameters
-        self.end_ids = tuple(end_ids)
+    def __init__(self, start: SamplingStart) -> None:
+        self.parameters = start.parameters
+        self.end_ids = tuple(start.end_ids)
         self.num_generated = 0
         self.seen: Tensor | None = None
         self.counts: Tensor | None = None
-        self._prompt_tokens = tuple(prompt_tokens)
-        self._bits = np.random.Philox(key=np.array([seed, choice], dtype=np.uint64))
+        self._prompt_tokens = tuple(start.prompt_tokens)
+        key = np.array([start.seed, start.choice], dtype=np.uint64)
+        self._bits = np.random.Philox(key=key)
 
     def prepare(self, vocab_size: int, device: torch.device) -> None:
         """Set up the record of tokens seen; the first sampling of the sequence calls it."""

@@ -11,57 +11,55 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from memory3.memory.tensors import MemoryTensors
 
 
+@dataclass(frozen=True)
 class PromptChain:
-    """The keys of the whole chunks of one prompt; made chunk by chunk as they are asked for.
+    """The keys of the whole chunks of one prompt.
 
-    Memories count by their contents, so one that was written anew under its old id is another.
-
-    Args:
-        bank: Resource name of the bank that the request reads; empty for none.
-        tokens: The whole prompt.
-        chunk_memories: What each of its chunks reads.
+    Attributes:
         chunk_length: Tokens of a chunk.
+        num_usable: Chunks that may be copied: a token at least is left to read, for the logits
+            after it.
+        keys: Of each whole chunk.
     """
 
-    def __init__(
-        self,
+    chunk_length: int
+    num_usable: int
+    keys: tuple[bytes, ...]
+
+    @classmethod
+    def of(
+        cls,
+        root: str,
         bank: str,
         tokens: Sequence[int],
         chunk_memories: Sequence[Sequence[MemoryTensors]],
         chunk_length: int,
-    ) -> None:
-        self.chunk_length = chunk_length
-        self._bank = bank
-        self._tokens = tokens
-        self._chunk_memories = chunk_memories
-        self._keys: list[bytes] = []
-
-    @property
-    def num_usable(self) -> int:
-        """Chunks that may be copied: a token at least is left to read, for the logits after it."""
-        return max(0, len(self._tokens) - 1) // self.chunk_length
-
-    def keys(self, root: str, num_chunks: int) -> list[bytes]:
-        """The keys of the first chunks.
+    ) -> PromptChain:
+        """Memories count by their contents, so one that was written anew under its old id is
+        another.
 
         Args:
-            root: What all chains of a store hang on.
-            num_chunks: How many; all of them whole.
+            root: What all chains hang on: the digest of the checkpoint.
+            bank: Resource name of the bank that the request reads; empty for none.
+            tokens: The whole prompt.
+            chunk_memories: What each of its chunks reads.
+            chunk_length: Tokens of a chunk.
         """
-        size = self.chunk_length
-        for number in range(len(self._keys), num_chunks):
-            before = self._keys[-1] if self._keys else _digest(root.encode(), self._bank.encode())
-            tokens = self._tokens[number * size : (number + 1) * size]
-            text = b"".join(token.to_bytes(8, "little") for token in tokens)
-            memories = (memory.digest for memory in self._chunk_memories[number])
-            self._keys.append(_digest(before, text, *memories))
-        return self._keys[:num_chunks]
+        keys: list[bytes] = []
+        before = _digest(root.encode(), bank.encode())
+        for number in range(len(tokens) // chunk_length):
+            part = tokens[number * chunk_length : (number + 1) * chunk_length]
+            text = b"".join(token.to_bytes(8, "little") for token in part)
+            before = _digest(before, text, *(m.digest for m in chunk_memories[number]))
+            keys.append(before)
+        return cls(chunk_length, max(0, len(tokens) - 1) // chunk_length, tuple(keys))
 
 
 class PrefixStore:
@@ -75,13 +73,11 @@ class PrefixStore:
 
     Args:
         max_bytes: Budget; 0 keeps nothing.
-        root: Digest of the checkpoint.
     """
 
-    def __init__(self, max_bytes: int, root: str) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self.num_bytes = 0
         self._max_bytes = max_bytes
-        self._root = root
         self._chunks: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
@@ -91,7 +87,7 @@ class PrefixStore:
         """The columns of the chunks from a number on, as far as they are held and may be used."""
         if not self._chunks:
             return []
-        keys = chain.keys(self._root, chain.num_usable)
+        keys = chain.keys[: chain.num_usable]
         found: list[Tensor] = []
         for key in keys[first:]:
             if key not in self._chunks:
@@ -115,7 +111,7 @@ class PrefixStore:
         """
         if not self._max_bytes or first >= stop:
             return
-        keys = chain.keys(self._root, stop)
+        keys = chain.keys[:stop]
         for number in range(first, stop):
             if number and keys[number - 1] not in self._chunks:
                 break  # nobody could come to it
