@@ -62,6 +62,7 @@ def test_nobody_imports_the_trainer() -> None:
         ("hnswlib", ("memory3_retriever.indexes",)),
         ("faiss", ("memory3_retriever.indexes", "memory3_trainer")),
         ("lmdb", ("memory3_retriever.bank",)),
+        ("msgspec", ("memory3_decoder.model",)),
         ("fastapi", ("memory3_gateway",)),
         ("starlette", ("memory3_gateway",)),
         ("uvicorn", ("memory3_gateway",)),
