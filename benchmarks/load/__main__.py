@@ -2,15 +2,14 @@
 
 First the most answers a second, with more callers than slots; then ten times as many calls a second
 for a minute, each with a deadline and none tried again; then the most once more, so that a machine
-that has become slower meanwhile shows. Callers share the machine with the stack.
+that has become slower meanwhile shows. Callers share the machine with the stack, but not its
+priority.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import statistics
 import tempfile
 from pathlib import Path
 from random import Random
@@ -19,14 +18,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load.offering import Callers
-from benchmarks.load.watching import EventLoopLags, Watch
+from benchmarks.load.measuring import BANK, Job, measure_apart
 from memory3.launcher import LaunchOptions, LocalServices
 from memory3.launcher.ports import free_ports
 from memory3.people import iter_documents
 
 _NUM_REFERENCES = 200
-_FACTOR = 10
 
 
 def main() -> None:
@@ -71,52 +68,12 @@ def measure_load(checkpoint: Path, folder: Path, seconds: float, num_tokens: int
     )
     with LocalServices(options) as services:
         with services.client() as client:
-            client.create_bank("load")
-            client.add("load", list(iter_documents(Random(1), _NUM_REFERENCES)))
+            client.create_bank(BANK)
+            client.add(BANK, list(iter_documents(Random(1), _NUM_REFERENCES)))
         decoder = services.processes["decoder"]
         assert decoder.pid is not None
-        callers = Callers(decoder.address, "banks/load", num_tokens)
-        watch = Watch(decoder.address, decoder.pid)
-        return asyncio.run(_measure(callers, watch, metrics_port, seconds))
-
-
-async def _measure(
-    callers: Callers, watch: Watch, metrics_port: int, seconds: float
-) -> dict[str, Any]:
-    async with callers:
-        await callers.closed(16, 3.0)
-        lags = EventLoopLags(metrics_port)
-        peak = await callers.closed(16, seconds / 3)
-        peak_lag_p99 = lags.percentile(0.99)
-        lags = EventLoopLags(metrics_port)
-        with watch:
-            over = await callers.opened(_FACTOR * peak.goodput, seconds)
-        lag_p99 = lags.percentile(0.99)
-        after = await callers.closed(16, seconds / 3)
-    mean_peak = (peak.goodput + after.goodput) / 2
-    half = len(watch.memory_bytes) // 2
-    return {
-        "seconds": seconds,
-        "peak_answers_per_second": peak.goodput,
-        "peak_answers_per_second_after": after.goodput,
-        "offered_per_second": _FACTOR * peak.goodput,
-        "goodput": over.goodput,
-        "goodput_over_peak": over.goodput / mean_peak,
-        "refused": dict(over.refused),
-        "refused_without_delay": over.without_delay,
-        "refused_after_p50_s": statistics.median(over.refused_s) if over.refused_s else None,
-        "first_token_p50_s": statistics.median(over.first_token_s),
-        "health_checks": watch.num_checks,
-        "health_checks_unwell": watch.num_unwell,
-        "memory_bytes_most": max(watch.memory_bytes),
-        # Bounded: the second half of the overload needs no more than the first.
-        "memory_second_half_over_first": max(watch.memory_bytes[half:])
-        / max(watch.memory_bytes[:half]),
-        # All slots in use, and as many again waiting.
-        "event_loop_lag_p99_s_at_peak": peak_lag_p99,
-        "event_loop_lag_p99_s": lag_p99,
-        "answers_late": over.refused["DEADLINE_EXCEEDED"],
-    }
+        job = Job(decoder.address, decoder.pid, metrics_port, seconds, num_tokens)
+        return measure_apart(job)
 
 
 if __name__ == "__main__":
