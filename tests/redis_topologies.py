@@ -205,6 +205,8 @@ class ClusterServers(Servers):
         with self.nodes[3].client() as client:
             client.execute_command("CLUSTER", "FAILOVER")
         assert eventually(lambda: self._role(self.nodes[3]) == "master")
+        # The one before learns of it later, and calls itself a master until then.
+        assert eventually(lambda: self._role(self.nodes[0]) != "master")
 
     def move_slot(self, key: str) -> None:
         """Give a key's slot, with nothing in it, to a master that does not have it."""
