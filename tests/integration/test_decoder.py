@@ -94,7 +94,6 @@ async def serve(checkpoint: Checkpoint, retriever: ScriptedRetriever) -> AsyncIt
             "checkpoint": checkpoint.path,
             "retriever": retriever.address,
             "port": 0,
-            "dtype": "float32",
             "model_in": "thread",
             "num_slots": 4,
             "retrieval_timeout_s": 60.0,

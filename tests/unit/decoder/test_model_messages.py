@@ -20,7 +20,7 @@ from memory3_decoder.model.jobs import (
     StepResult,
     StepRow,
 )
-from memory3_decoder.model.messages import Incoming, Outgoing
+from memory3_decoder.model.messages import CallDecoder, CallEncoder
 from memory3_decoder.model.prefixes import PromptChain
 from memory3_decoder.parameters import SamplingParameters
 from memory3_decoder.sampling import Sampled, SamplingStart
@@ -48,7 +48,7 @@ def _same(left: MemoryTensors, right: MemoryTensors) -> bool:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_memory_crosses_once_and_is_kept_as_long_as_it_is_here(dtype: torch.dtype) -> None:
     """Later calls name it only, and the call after its end has the other side drop it."""
-    outgoing, incoming = Outgoing(), Incoming()
+    outgoing, incoming = CallEncoder(), CallDecoder()
     memories = [_memory(seed, dtype) for seed in range(3)]
     assert memories[0].digest  # what is worked out about a memory is no part of it
     sizes = []
@@ -84,7 +84,7 @@ EMPTY_JOBS: list[tuple[str, tuple[Any, ...]]] = [
 @pytest.mark.parametrize(("method", "arguments"), EMPTY_JOBS)
 def test_calls_arrive_as_they_were_made(method: str, arguments: tuple[Any, ...]) -> None:
     """Every argument has its type and value again."""
-    assert Incoming().call(Outgoing().call(method, arguments)) == (method, arguments)
+    assert CallDecoder().call(CallEncoder().call(method, arguments)) == (method, arguments)
 
 
 def test_how_tokens_are_chosen_arrives_whole() -> None:
@@ -97,7 +97,7 @@ def test_how_tokens_are_chosen_arrives_whole() -> None:
         parameters=sampling, seed=2**64 - 1, choice=1, prompt_tokens=[1, 2], end_ids=[2]
     )
     job = PrefillJob(1, Piece(64, [1, 2], [[], []], is_last=True), start, report=True)
-    assert Incoming().call(Outgoing().call("prefill", (job,))) == ("prefill", (job,))
+    assert CallDecoder().call(CallEncoder().call("prefill", (job,))) == ("prefill", (job,))
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_how_tokens_are_chosen_arrives_whole() -> None:
 )
 def test_answers_arrive_as_they_were_given(method: str, result: object) -> None:
     """Every kind of answer, those without a value too."""
-    assert Outgoing().result(method, Incoming().result(result)) == result
+    assert CallEncoder().result(method, CallDecoder().result(result)) == result
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_written_memory_comes_back_and_may_be_sent_again(dtype: torch.dtype) -> None:
     """As a session's does."""
-    outgoing, incoming = Outgoing(), Incoming()
+    outgoing, incoming = CallEncoder(), CallDecoder()
     memory = outgoing.result("write", incoming.result(_memory(1, dtype)))
     assert _same(memory, _memory(1, dtype))
     _, (rows,) = incoming.call(outgoing.call("step", ([StepRow(0, 5, [memory], report=False)],)))
@@ -136,20 +136,20 @@ def test_a_written_memory_comes_back_and_may_be_sent_again(dtype: torch.dtype) -
 def test_typed_errors_stay_what_they_are(error: Memory3Error) -> None:
     """Class, field, remedy, metadata and the time after which to come again."""
     with pytest.raises(type(error)) as caught:
-        Outgoing().result("load", Incoming().error(error, "traceback"))
+        CallEncoder().result("load", CallDecoder().error(error, "traceback"))
     assert vars(caught.value) == vars(error)
 
 
 def test_a_defect_brings_its_traceback() -> None:
     """So that the decoder's log shows where in the other process it was."""
     with pytest.raises(RuntimeError, match="in line 7"):
-        Outgoing().result("step", Incoming().error(ValueError("x"), "in line 7"))
+        CallEncoder().result("step", CallDecoder().error(ValueError("x"), "in line 7"))
 
 
 def test_what_cannot_cross_says_so() -> None:
     """A mistake in the decoder shows where it is made."""
-    with pytest.raises(NotImplementedError, match="a value of object cannot cross"):
-        Outgoing().call("write", (object(),))
+    with pytest.raises(TypeError, match="a value of object cannot cross"):
+        CallEncoder().call("write", (object(),))
 
 
 @given(messages=st.lists(st.binary(max_size=300)), cuts=st.lists(st.integers(1, 50)))

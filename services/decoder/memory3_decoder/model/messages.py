@@ -64,7 +64,7 @@ class Answer(msgspec.Struct, array_like=True):
     details: dict[str, Any] = {}
 
 
-class Outgoing:
+class CallEncoder:
     """Packs calls, and remembers which tensors the other side has."""
 
     def __init__(self) -> None:
@@ -99,9 +99,7 @@ class Outgoing:
 
     def _pack(self, tensor: object) -> _Packed:
         if not isinstance(tensor, Tensor):
-            raise NotImplementedError(
-                f"a value of {type(tensor).__name__} cannot cross to the model"
-            )
+            raise TypeError(f"a value of {type(tensor).__name__} cannot cross to the model")
         key = id(tensor)
         if key in self._numbers:
             return self._numbers[key], "", (), None
@@ -115,7 +113,7 @@ class Outgoing:
         self._gone.append(self._numbers.pop(key))
 
 
-class Incoming:
+class CallDecoder:
     """Reads calls, keeps their tensors, and packs answers; the model's process has one.
 
     Args:

@@ -17,7 +17,7 @@ import torch
 
 from memory3.model.affinity import bind_thread
 from memory3_decoder.model.frames import frame, receive
-from memory3_decoder.model.messages import Incoming
+from memory3_decoder.model.messages import CallDecoder
 from memory3_decoder.model.worker import ModelWorker
 
 
@@ -27,7 +27,7 @@ def main(descriptor: str, num_threads: str, device: str, *cpus: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     bind_thread([int(cpu) for cpu in cpus])
     torch.set_num_threads(int(num_threads))
-    worker, incoming = ModelWorker(), Incoming(device)
+    worker, incoming = ModelWorker(), CallDecoder(device)
     with socket.socket(fileno=int(descriptor)) as end:
         while (message := receive(end)) is not None:
             answer = _work(worker, incoming, message)
@@ -37,7 +37,7 @@ def main(descriptor: str, num_threads: str, device: str, *cpus: str) -> None:
                 return  # nobody is left who would read it
 
 
-def _work(worker: ModelWorker, incoming: Incoming, message: bytearray) -> bytes:
+def _work(worker: ModelWorker, incoming: CallDecoder, message: bytearray) -> bytes:
     method, arguments = incoming.call(message)
     try:
         result = getattr(worker, method)(*arguments)

@@ -19,7 +19,7 @@ from typing import Any
 
 from memory3.errors import DrainingError, InternalError, Memory3Error
 from memory3_decoder.model.frames import Frames, frame
-from memory3_decoder.model.messages import Outgoing
+from memory3_decoder.model.messages import CallEncoder
 
 
 class ProcessLane(asyncio.Protocol):
@@ -36,7 +36,7 @@ class ProcessLane(asyncio.Protocol):
         self.lost: InternalError | None = None
         self.on_lost: Callable[[], None] = lambda: None
         self._process = process
-        self._outgoing = Outgoing()
+        self._outgoing = CallEncoder()
         self._frames = Frames()
         # Methods called and who waits for the answers, which come in the same order.
         self._calls: deque[tuple[str, asyncio.Future[Any]]] = deque()
