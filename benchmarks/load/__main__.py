@@ -1,9 +1,9 @@
 """Measure what the stack holds: `python -m benchmarks.load`; writes build/bench/load.json.
 
-First the most answers a second, with more callers than slots; then ten times as many calls a second
-for a minute, each with a deadline and none tried again; then the most once more, so that a machine
-that has become slower meanwhile shows. Callers share the machine with the stack, but not its
-priority.
+How much is lost is measured in turns of ten seconds: the most answers a second, with more callers
+than slots, and what is left of them when ten times as many calls a second come on top. Then as many
+come for a minute, each with a deadline and none tried again, while health, memory and the event
+loop are watched. Callers share the machine with the stack, but not its priority.
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ def measure_load(checkpoint: Path, folder: Path, seconds: float, num_tokens: int
     Args:
         checkpoint: What the services load.
         folder: For banks and logs.
-        seconds: How long the overload lasts; the peak is measured for a third of it, before and
-            after.
+        seconds: How long the overload lasts, in turns with the peak and then at a stretch.
         num_tokens: Tokens of each answer.
     """
     (metrics_port,) = free_ports(1)

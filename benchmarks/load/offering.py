@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -26,25 +27,31 @@ class Outcome:
     """What became of calls.
 
     Attributes:
-        seconds: How long they were offered.
-        finished: Answered whole, within their deadline and while calls were offered.
-        refused: Not answered, by gRPC code.
+        answers: Of each answer that was whole within its deadline, when its pieces came, in seconds
+            of ``time.perf_counter``.
+        refused: Calls that were not answered, by gRPC code.
         without_delay: Those of them turned away without the time after which to come again.
         refused_s: How long those waited that were turned away.
-        first_token_s: Of each answer that finished.
+        first_token_s: How long each of ``answers`` was waited for.
     """
 
-    seconds: float = 0.0
-    finished: int = 0
+    answers: list[list[float]] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     without_delay: int = 0
     refused_s: list[float] = field(default_factory=list)
     first_token_s: list[float] = field(default_factory=list)
 
-    @property
-    def goodput(self) -> float:
-        """Answers a second."""
-        return self.finished / self.seconds
+    def goodput(self, begin: float, end: float) -> float:
+        """Answers a second between two moments.
+
+        Each counts by the share of its pieces that came between them: slots end their answers
+        together, so that whole answers would be more or fewer by a handful as a moment falls just
+        before that or behind it.
+        """
+        shares = (
+            sum(begin <= each < end for each in pieces) / len(pieces) for pieces in self.answers
+        )
+        return sum(shares) / (end - begin)
 
 
 class Callers:
@@ -71,49 +78,48 @@ class Callers:
         for channel in self._channels:
             await channel.close()
 
-    async def closed(self, num_callers: int, seconds: float) -> Outcome:
-        """So many callers, each asking again as soon as it is answered."""
-        outcome, begun = Outcome(), time.perf_counter()
+    async def closed(self, num_callers: int, seconds: float, outcome: Outcome) -> None:
+        """So many callers for so long, each asking again as soon as it is answered, or may."""
+        end = time.perf_counter() + seconds
 
         async def caller(place: int) -> None:
-            while time.perf_counter() - begun < seconds:
-                await self._call(place, outcome)
+            while time.perf_counter() < end:
+                await asyncio.sleep(await self._call(place, outcome))
 
         await asyncio.gather(*map(caller, range(num_callers)))
-        outcome.seconds = time.perf_counter() - begun
-        return outcome
 
-    async def opened(self, rate: float, seconds: float) -> Outcome:
-        """So many calls a second at random moments, whatever becomes of them."""
-        rng, outcome, begun = Random(8), Outcome(), time.perf_counter()
-        calls: list[asyncio.Task[None]] = []
-        due = 0.0
-        while due < seconds:
-            await asyncio.sleep(max(0.0, begun + due - time.perf_counter()))
-            calls.append(asyncio.create_task(self._call(len(calls), outcome)))
-            due += rng.expovariate(rate)
-        outcome.seconds = time.perf_counter() - begun
-        # What is answered after the last call is offered is no part of so many answers a second.
-        num_finished = outcome.finished
-        await asyncio.gather(*calls)
-        outcome.finished = num_finished
-        return outcome
+    async def opened(self, rate: float, seconds: float, outcome: Outcome) -> None:
+        """So many calls a second for so long, at random moments, whatever becomes of them."""
+        rng, due = Random(8), time.perf_counter()
+        end = due + seconds
+        async with asyncio.TaskGroup() as calls:
+            for place in itertools.count():
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                if due >= end:
+                    break
+                calls.create_task(self._call(place, outcome))
+                due += rng.expovariate(rate)
 
-    async def _call(self, place: int, outcome: Outcome) -> None:
+    async def _call(self, place: int, outcome: Outcome) -> float:
+        """Ask once. Seconds after which to ask again."""
         request = decoder_pb2.GenerateRequest(prompt=PROMPT, bank=self._bank)
         request.sampling.max_tokens = self._num_tokens
         request.sampling.ignore_eos = True
-        begun, first = time.perf_counter(), 0.0
+        begun = time.perf_counter()
+        pieces: list[float] = []
         try:
             stub = self._stubs[place % len(self._stubs)]
             async for response in stub.Generate(request, timeout=self._patience_s):
-                if not first and response.WhichOneof("event") == "delta":
-                    first = time.perf_counter() - begun
+                if response.WhichOneof("event") == "delta":
+                    pieces.append(time.perf_counter())
         except grpc.aio.AioRpcError as error:
             outcome.refused[error.code().name] += 1
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 outcome.refused_s.append(time.perf_counter() - begun)
-                outcome.without_delay += from_rpc_error(error).retry_after_s is None
+                delay_s = from_rpc_error(error).retry_after_s
+                outcome.without_delay += delay_s is None
+                return delay_s or 0.0
         else:
-            outcome.finished += 1
-            outcome.first_token_s.append(first)
+            outcome.answers.append(pieces)
+            outcome.first_token_s.append(pieces[0] - begun)
+        return 0.0
